@@ -53,7 +53,7 @@ def sobolev_norm(
     """
     _check(field, grid)
     bases = bases_for(grid, boundary)
-    coefficients = transform(field, bases)
+    coefficients = _coefficients(field, bases)
     weight = (1 + squared_wavenumber(grid, bases)).pow(s).to(field)
     return (math.prod(grid.spacing) * (weight * coefficients.square()).flatten(1).sum(1)).sqrt()
 
@@ -89,11 +89,11 @@ def radial_spectrum(
     """Energy by wavenumber: E_b = Σ h^d |v̂_k|² over the modes whose |κ| L/π rounds to b.
 
     Returns the wavenumbers b (half-waves per box, b = 0, 1, ...) and the energies per sample; the energies of a sample
-    sum to its squared L2 norm (midpoint rule), which is Parseval's identity.
+    sum to its squared L2 norm, which is Parseval's identity (on a nodal grid with Dirichlet walls: of the interior).
     """
     _check(field, grid)
     bases = bases_for(grid, boundary)
-    energy = math.prod(grid.spacing) * transform(field, bases).square().sum(1).flatten(1)
+    energy = math.prod(grid.spacing) * _coefficients(field, bases).square().sum(1).flatten(1)
     length = max(grid.lengths)
     bins = (squared_wavenumber(grid, bases).sqrt() * (length / math.pi)).round().long().flatten().to(field.device)
     spectrum = torch.zeros(len(energy), int(bins.max()) + 1, dtype=field.dtype, device=field.device)
@@ -103,11 +103,11 @@ def radial_spectrum(
 def bases_for(grid: Grid, boundary: Boundary | str | None = None) -> tuple[Basis, ...]:
     """The trigonometric basis of each axis: Fourier, sine or cosine by the wall conditions and the centring.
 
-    A nodal axis with walls uses the cosine basis for Neumann and, because its wall values are known zeros, is not
-    offered a sine basis: subtract the walls first or use a cell grid.
+    On a nodal axis with Dirichlet walls the basis is that of the interior nodes: what stands on the walls is data, not
+    an unknown, and is left out.
     """
     if boundary is None:
-        boundary = "periodic" if grid.centring == "periodic" else ("dirichlet" if grid.centring == "cell" else "neumann")
+        boundary = "periodic" if grid.centring == "periodic" else "dirichlet"
     table: dict[tuple[str, str, str], Basis] = {
         ("periodic", "periodic", "periodic"): "fourier",
         ("cell", "periodic", "periodic"): "fourier",
@@ -116,6 +116,7 @@ def bases_for(grid: Grid, boundary: Boundary | str | None = None) -> tuple[Basis
         ("cell", "dirichlet", "neumann"): "dst4",
         ("cell", "neumann", "dirichlet"): "dct4",
         ("node", "neumann", "neumann"): "dct1",
+        ("node", "dirichlet", "dirichlet"): "dst1",
     }
     names = []
     for low, high in Boundary.parse(boundary, grid.dimension).sides:
@@ -130,8 +131,20 @@ def squared_wavenumber(grid: Grid, bases: tuple[Basis, ...]) -> Float[Tensor, " 
     """|κ|² of every mode, κ = π · half-waves / L per axis."""
     total = torch.zeros((), dtype=torch.float64)
     for name, n, length in zip(bases, grid.shape, grid.lengths, strict=True):
-        total = total[..., None] + (math.pi / length * wavenumbers(name, n)).square()
+        modes = n - 2 if name == "dst1" else n
+        total = total[..., None] + (math.pi / length * wavenumbers(name, modes)).square()
     return total
+
+
+def _coefficients(field: Tensor, bases: tuple[Basis, ...]) -> Tensor:
+    for axis, name in enumerate(bases):
+        if name == "dst1":
+            field = field.narrow(axis + 2, 1, field.shape[axis + 2] - 2)
+        elif name == "dct1":  # the orthonormal form carries √½ at the walls, as the trapezoidal rule does
+            root = torch.ones(field.shape[axis + 2], dtype=field.dtype, device=field.device)
+            root[0] = root[-1] = math.sqrt(0.5)
+            field = field * root.reshape(-1, *[1] * (len(bases) - axis - 1))
+    return transform(field, bases)
 
 
 def _relative(error: Tensor, size: Tensor) -> Tensor:
