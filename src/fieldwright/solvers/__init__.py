@@ -1,0 +1,6 @@
+"""Solvers of batches of stencil systems: arrays in, verified solutions out. They know no PDE by name."""
+
+from fieldwright.solvers.choose import METHODS, solve
+from fieldwright.solvers.stencil import Solution, StencilSystem
+
+__all__ = ["METHODS", "Solution", "StencilSystem", "solve"]
