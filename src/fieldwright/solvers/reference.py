@@ -23,7 +23,7 @@ def reference(
     system: StencilSystem,
     *,
     rtol: float = 1e-8,
-    guess: Float[Tensor, "batch *space"] | None = None,
+    guess: Float[Tensor, batch * space] | None = None,
     max_iterations: int | None = None,
 ) -> Solution:
     """Solve each sample by a sparse LU factorisation; ``guess`` and ``max_iterations`` have no effect on it.
@@ -44,7 +44,7 @@ def reference(
         with warnings.catch_warnings():
             # A singular matrix is reported through `converged`: SciPy warns and returns NaN.
             warnings.simplefilter("ignore", scipy.sparse.linalg.MatrixRankWarning)
-            values[sample, first:] = scipy.sparse.linalg.spsolve(matrix, rhs[sample, first:])
+            values[sample, first:] = np.asarray(scipy.sparse.linalg.spsolve(matrix, rhs[sample, first:]))
         seconds += time.perf_counter() - start
         if system.nullspace:
             values[sample] -= values[sample].mean()
