@@ -156,7 +156,9 @@ def resample(
     if tuple(field.shape[field.ndim - source.dimension :]) != source.shape:
         raise InputError(f"resample: field of shape {tuple(field.shape)} does not end in the grid's {source.shape}")
     if (source.lower, source.upper) != (target.lower, target.upper):
-        raise InputError(f"resample: the boxes differ, {source.lower}..{source.upper} and {target.lower}..{target.upper}")
+        raise InputError(
+            f"resample: the boxes differ, {source.lower}..{source.upper} and {target.lower}..{target.upper}"
+        )
     if source == target:
         return field
     for axis in range(source.dimension):

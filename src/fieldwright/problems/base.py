@@ -50,7 +50,7 @@ class Problem(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def walls(self) -> Boundary:
+    def boundary(self) -> Boundary:
         """The condition of the outputs at each side."""
 
     @abc.abstractmethod
@@ -143,7 +143,7 @@ class SteadyProblem(Problem):
     def balance(
         self, inputs: Float[Tensor, "batch channel *space"], outputs: Float[Tensor, "batch channel *space"]
     ) -> dict[str, Float[Tensor, " batch"]]:
-        """"flux": the fluxes through the walls balance the sources, |Σ (f - A u)| / Σ |f|."""
+        """ "flux": the fluxes through the walls balance the sources, |Σ (f - A u)| / Σ |f|."""
         system = self.system(inputs)
         defect = system.residual(outputs[:, 0]).flatten(1).sum(1).abs()
         return {"flux": defect / system.rhs.flatten(1).abs().sum(1).clamp_min(torch.finfo(system.rhs.dtype).tiny)}
