@@ -23,7 +23,7 @@ def solve(
     *,
     rtol: float = 1e-8,
     method: str = "auto",
-    guess: Float[Tensor, batch * space] | None = None,
+    guess: Float[Tensor, "batch *space"] | None = None,
     max_iterations: int | None = None,
     reporter: Reporter = SILENT,
 ) -> Solution:

@@ -23,7 +23,7 @@ def reference(
     system: StencilSystem,
     *,
     rtol: float = 1e-8,
-    guess: Float[Tensor, batch * space] | None = None,
+    guess: Float[Tensor, "batch *space"] | None = None,
     max_iterations: int | None = None,
 ) -> Solution:
     """Solve each sample by a sparse LU factorisation; ``guess`` and ``max_iterations`` have no effect on it.
