@@ -36,18 +36,15 @@ def h1_norm(field: Float[Tensor, "batch channel *space"], grid: Grid) -> Float[T
     volume = math.prod(grid.spacing)
     for axis, h in enumerate(grid.spacing):
         position = axis + 2
-        if grid.centring == "periodic":
-            slope = (field.roll(-1, position) - field) / h
-        else:
-            slope = field.diff(dim=position) / h
-        square = square + volume * slope.square().flatten(1).sum(1)
+        step = field.roll(-1, position) - field if grid.centring == "periodic" else field.diff(dim=position)
+        square = square + volume / h**2 * step.square().flatten(1).sum(1)
     return square.sqrt()
 
 
 def sobolev_norm(
     field: Float[Tensor, "batch channel *space"], grid: Grid, s: float, boundary: Boundary | str | None = None
 ) -> Float[Tensor, " batch"]:
-    """‖v‖_Hs per sample for any real ``s``, in the basis of ``boundary`` (default: Fourier on a periodic grid, else sine).
+    """‖v‖_Hs per sample for any real ``s``, in the basis of ``boundary`` (default: Fourier if periodic, else sine).
 
     Errors: `InputError` when the boundary does not fit the grid's centring.
     """

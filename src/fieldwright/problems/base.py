@@ -1,7 +1,7 @@
 """The `Problem`: a family of PDE instances stated once, read by every later stage.
 
-Data generation, physics losses, refinement, conservation, certification and the honest baseline all ask the same object:
-what are the fields, how is an instance drawn, what discrete system does it solve, what does it conserve.
+Data generation, physics losses, refinement, conservation, certification and the honest baseline all ask the same
+object: what are the fields, how is an instance drawn, what discrete system does it solve, what does it conserve.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ class Problem(abc.ABC):
         if inputs.ndim != len(expected) + 1 or tuple(inputs.shape[1:]) != expected:
             names = ", ".join(f.name for f in self.inputs)
             raise InputError(
-                f"inputs of shape {tuple(inputs.shape)}; {type(self).__name__} takes (batch, {', '.join(map(str, expected))})"
-                f" with channels {names}"
+                f"inputs of shape {tuple(inputs.shape)}; {type(self).__name__} takes"
+                f" (batch, {', '.join(map(str, expected))}) with channels {names}"
             )
         finite = inputs.flatten(1).isfinite().all(1)
         if not bool(finite.all()):
@@ -116,7 +116,7 @@ class Problem(abc.ABC):
 
 @dataclass(frozen=True)
 class SteadyProblem(Problem):
-    """A problem whose instance is one linear stencil system for one output field. State `system` and the rest follows."""
+    """A problem whose instance is one linear stencil system for one output field: state `system`, the rest follows."""
 
     @abc.abstractmethod
     def system(self, inputs: Float[Tensor, "batch channel *space"]) -> StencilSystem:

@@ -26,8 +26,8 @@ Coefficient = Literal["two-phase", "log-normal"]
 class Darcy(SteadyProblem):
     """Darcy flow, -∇·(a ∇u) = f on the unit box: permeability a -> pressure u.
 
-    ``coefficient``  "two-phase": a = high where a Gaussian field is >= 0, low elsewhere; "log-normal": a = exp(g) with g
-                     of standard deviation ``deviation``
+    ``coefficient``  "two-phase": a = high where a Gaussian field is >= 0, low elsewhere; "log-normal": a = exp(g)
+                     with g of standard deviation ``deviation``
     ``alpha, tau``   spectrum (|κ|² + τ²)^(-α) of the Gaussian field; the correlation length falls as τ grows
     ``source``       the constant f
     ``walls``        "dirichlet" (u = 0) or "neumann" (no flux): one word, or one word or (low, high) pair per axis;

@@ -25,8 +25,8 @@ class Poisson(SteadyProblem):
     """Poisson's equation, -Δu = f on the unit box: source f -> potential u.
 
     ``alpha, tau``  spectrum (|κ|² + τ²)^(-α) of the Gaussian source of standard deviation ``deviation``
-    ``walls``       "dirichlet" (u = 0), "neumann" (no flux) or "periodic": one word, or one word or pair per axis. Without
-                    a Dirichlet side the source has mean zero and u is the solution of mean zero.
+    ``walls``       "dirichlet" (u = 0), "neumann" (no flux) or "periodic": one word, or one word or pair per axis.
+                    Without a Dirichlet side the source has mean zero and u is the solution of mean zero.
 
     Cell-centred finite volumes, second order. All quantities are dimensionless.
 

@@ -39,7 +39,8 @@ def box_symmetries(grid: Grid, walls: Boundary) -> tuple[BoxSymmetry, ...]:
             for mirrored in itertools.combinations(range(dimension), count):
                 sides = [walls.sides[a] for a in order]
                 for axis in mirrored:
-                    sides[axis] = sides[axis][::-1]
+                    low, high = sides[axis]
+                    sides[axis] = (high, low)
                 wraps = grid.centring == "periodic" and any(walls.sides[order[a]][0] == "periodic" for a in mirrored)
                 if tuple(sides) == walls.sides and not wraps:
                     found.append(BoxSymmetry(order, mirrored))
