@@ -1,0 +1,28 @@
+"""Activations by name, so that an operator's configuration is plain text."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+from torch.nn import functional
+
+from fieldwright.errors import InputError
+
+Activation = Callable[[Tensor], Tensor]
+
+ACTIVATIONS: dict[str, Activation] = {
+    "gelu": functional.gelu,
+    "relu": functional.relu,
+    "silu": functional.silu,
+    "tanh": functional.tanh,
+    "identity": lambda field: field,
+}
+
+
+def activation(name: str) -> Activation:
+    """The activation of this name.
+
+    Errors: `InputError` for an unknown name.
+    """
+    if name not in ACTIVATIONS:
+        raise InputError(f"activation: '{name}'; there are {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]
