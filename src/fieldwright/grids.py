@@ -51,10 +51,10 @@ class Boundary:
         elif isinstance(value, str):
             boundary = cls(((value, value),) * dimension)  # type: ignore[arg-type]
         else:
-            pairs = tuple((v, v) if isinstance(v, str) else tuple(v) for v in value)
-            if any(len(pair) != 2 for pair in pairs):
+            pairs = tuple((v, v) if isinstance(v, str) else v for v in value)
+            if any(not isinstance(pair, (tuple, list)) or len(pair) != 2 for pair in pairs):
                 raise InputError(f"boundary: {value!r}; each axis takes one condition or a (low, high) pair")
-            boundary = cls(pairs)  # type: ignore[arg-type]
+            boundary = cls(tuple((low, high) for low, high in pairs))  # type: ignore[arg-type]
         if len(boundary.sides) != dimension:
             raise InputError(f"boundary: {len(boundary.sides)} axes given for a problem in {dimension} dimensions")
         return boundary
@@ -95,7 +95,7 @@ class Grid:
         for axis, n in enumerate(self.shape):
             if n < least:
                 raise InputError(f"grid: {n} points on axis {axis}; a {self.centring} grid needs at least {least}")
-            if not self.lower[axis] < self.upper[axis]:
+            if not -math.inf < self.lower[axis] < self.upper[axis] < math.inf:
                 raise InputError(f"grid: axis {axis} runs from {self.lower[axis]} to {self.upper[axis]}")
 
     @property
@@ -129,13 +129,17 @@ class Grid:
 
     def quadrature(self, *, dtype: torch.dtype = torch.float64) -> Float[Tensor, " *space"]:
         """Weights of the trapezoidal (``node``) or midpoint (``cell``, ``periodic``) rule; they sum to the volume."""
-        weights = torch.ones((), dtype=dtype)
-        for n, h in zip(self.shape, self.spacing, strict=True):
-            line = torch.full((n,), h, dtype=dtype)
-            if self.centring == "node":
-                line[0] = line[-1] = h / 2
-            weights = weights[..., None] * line
-        return weights
+        total = torch.ones((), dtype=dtype)
+        for axis in range(self.dimension):
+            total = total[..., None] * self.weights(axis, dtype=dtype)
+        return total
+
+    def weights(self, axis: int, *, dtype: torch.dtype = torch.float64) -> Float[Tensor, " n"]:
+        """Weights of the rule along one axis; they sum to its length."""
+        line = torch.full((self.shape[axis],), self.spacing[axis], dtype=dtype)
+        if self.centring == "node":
+            line[0] = line[-1] = self.spacing[axis] / 2
+        return line
 
     def resized(self, shape: Sequence[int] | int) -> Grid:
         """The same box with another number of points."""

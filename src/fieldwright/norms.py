@@ -33,11 +33,15 @@ def h1_norm(field: Float[Tensor, "batch channel *space"], grid: Grid) -> Float[T
     """‖v‖_H1 per sample, by differences of neighbouring points."""
     _check(field, grid)
     square = (field.square() * grid.quadrature().to(field)).flatten(1).sum(1)
-    volume = math.prod(grid.spacing)
     for axis, h in enumerate(grid.spacing):
         position = axis + 2
-        step = field.roll(-1, position) - field if grid.centring == "periodic" else field.diff(dim=position)
-        square = square + volume / h**2 * step.square().flatten(1).sum(1)
+        if grid.centring == "periodic":
+            slope = (field.roll(-1, position) - field) / h
+        else:
+            slope = field.diff(dim=position) / h
+        # A slope stands midway between two points of its axis (weight h) and on the points of the other axes.
+        weights = h * grid.quadrature().select(axis, 0).unsqueeze(axis) / grid.weights(axis)[0]
+        square = square + (slope.square() * weights.to(field)).flatten(1).sum(1)
     return square.sqrt()
 
 

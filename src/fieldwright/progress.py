@@ -66,7 +66,7 @@ class Reporter:
                 yield stage
         else:
             yield stage
-            amount = f"{stage.done:g} {unit}, ".replace(" ,", ",") if stage.done else ""
+            amount = f"{stage.done:.10g} {unit}, ".replace(" ,", ",") if stage.done else ""
             facts = _joined(stage.facts)
             self.notice(f"{title}: {amount}{time.perf_counter() - start:.1f} s" + (f", {facts}" if facts else ""))
 
