@@ -1,0 +1,58 @@
+"""Files that are whole or absent, whatever interrupts their writing."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+
+from fieldwright.errors import StorageError
+
+PARTIAL = ".partial"
+_BLOCK = 1 << 22
+
+
+def write_atomically(path: Path, data: bytes | memoryview) -> str:
+    """Write ``data`` under a temporary name, flush it to the disk, and rename it to ``path``.
+
+    A reader sees the old file, or no file, or the whole of this one. The directory is flushed too, so that the name
+    survives a power cut. Returns the SHA-256 of the bytes, in hexadecimal.
+
+    Errors: `StorageError` when the disk is full, the place is not writable or is gone; nothing partial stays behind.
+    """
+    partial = path.with_name(path.name + PARTIAL)
+    digest = hashlib.sha256()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "wb") as file:
+            view = memoryview(data)
+            for start in range(0, len(view), _BLOCK):
+                file.write(view[start : start + _BLOCK])
+                digest.update(view[start : start + _BLOCK])
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        _flush_directory(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+    return digest.hexdigest()
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush_directory(directory: Path) -> None:
+    # Windows cannot open a directory; there the rename itself is all that can be asked for.
+    if os.name != "posix":
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

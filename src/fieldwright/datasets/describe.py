@@ -1,0 +1,223 @@
+"""Say what HDF5 files hold, from a process of its own: ``python describe.py well|arrays FILE...``.
+
+The HDF5 library can crash on a damaged or hostile file, and a crash must cost a sentence, not the run. So the first
+look at any file happens here, in a child process that prints one JSON object a file: the layout, or ``{"error": ...}``.
+Nothing of Fieldwright is imported, which keeps the child's start at a quarter of a second.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+import h5py
+import numpy as np
+
+
+class Unreadable(ValueError):
+    """Something the format asks for that the file does not have."""
+
+
+def describe(path: str, kind: str) -> dict[str, Any]:
+    """The layout of a file of The Well (kind "well"), or of its arrays (kind "arrays"); errors are told, not raised."""
+    try:
+        if not os.path.isfile(path):
+            raise Unreadable("is not there" if not os.path.exists(path) else "is not a file")
+        if os.path.getsize(path) == 0:
+            raise Unreadable("is empty")
+        if not h5py.is_hdf5(path):
+            raise Unreadable("is not an HDF5 file")
+        with h5py.File(path, "r", locking=False) as file:
+            return _well(file) if kind == "well" else _arrays(file)
+    except Unreadable as error:
+        return {"error": str(error)}
+    except Exception as error:  # whatever h5py raises here says one thing: the file is not sound
+        return {
+            "error": f"is damaged or incomplete ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        }
+
+
+def _well(file: h5py.File) -> dict[str, Any]:
+    samples = _whole(file, "n_trajectories")
+    dimension = _whole(file, "n_spatial_dims")
+    dims = _words(_group(file, "dimensions"), "spatial_dims")
+    if not 1 <= dimension <= 3 or len(dims) != dimension:
+        raise Unreadable(f"has {len(dims)} axes {dims} where its attribute n_spatial_dims is {dimension}")
+    times = _dataset(file, "dimensions/time")
+    coordinates = [_dataset(file, f"dimensions/{name}") for name in dims]
+    shape = [axis.shape[-1] for axis in coordinates]
+    steps = times.shape[-1] if times.shape else 0
+    return {
+        "name": _text(file, "dataset_name"),
+        "samples": samples,
+        "steps": int(steps),
+        "shape": shape,
+        "coordinates": [axis[()].reshape(-1, axis.shape[-1])[0].astype(float).tolist() for axis in coordinates],
+        "fields": [field for order in range(3) for field in _fields(file, order, dims, samples, steps, shape)],
+        "boundary": _boundary(_group(file, "boundary_conditions")),
+        "attributes": _attributes(file),
+        "own": _attributes(file["fieldwright"]) if "fieldwright" in file else {},
+        "scalars": _scalars(_group(file, "scalars")),
+    }
+
+
+def _fields(
+    file: h5py.File, order: int, dims: list[str], samples: int, steps: int, shape: list[int]
+) -> list[dict[str, Any]]:
+    title = f"t{order}_fields"
+    found = []
+    for name in _words(_group(file, title), "field_names"):
+        dataset = _dataset(file, f"{title}/{name}")
+        sample_varying = _flag(dataset, "sample_varying")
+        time_varying = _flag(dataset, "time_varying")
+        varying = [bool(v) for v in np.atleast_1d(_attribute(dataset, "dim_varying"))]
+        if len(varying) != len(shape):
+            raise Unreadable(f"has {len(varying)} entries in dim_varying of '{title}/{name}' for {len(shape)} axes")
+        space = [n for n, kept in zip(shape, varying, strict=True) if kept]
+        expected = (*[samples] * sample_varying, *[steps] * time_varying, *space, *[len(shape)] * order)
+        if dataset.shape != expected:
+            raise Unreadable(f"has '{title}/{name}' of shape {dataset.shape} where its attributes ask for {expected}")
+        if dataset.dtype.kind != "f":
+            raise Unreadable(f"has '{title}/{name}' of type {dataset.dtype}; floating point numbers are needed")
+        found.append(
+            {
+                "name": name,
+                "place": f"{title}/{name}",
+                "order": order,
+                "sample_varying": sample_varying,
+                "time_varying": time_varying,
+                "dim_varying": varying,
+                "shape": list(dataset.shape),
+                "dtype": dataset.dtype.str,
+                "offset": _offset(dataset),
+                "unit": str(dataset.attrs.get("unit", "1")),
+                "scale": float(dataset.attrs.get("fieldwright_scale", 1.0)),
+                "components": _components(dims, order),
+            }
+        )
+    return found
+
+
+def _components(dims: list[str], order: int) -> list[str]:
+    names = [""]
+    for _ in range(order):
+        names = [name + axis for name in names for axis in dims]
+    return names
+
+
+def _offset(dataset: h5py.Dataset) -> int | None:
+    # Chunked arrays have no offset, and one that was never written has none either.
+    if dataset.chunks is not None or dataset.compression is not None:
+        return None
+    return dataset.id.get_offset()
+
+
+def _boundary(group: h5py.Group) -> list[dict[str, Any]]:
+    conditions = []
+    for name in group:
+        entry = group[name]
+        kind = str(_attribute(entry, "bc_type")).upper()
+        if kind not in ("WALL", "OPEN", "PERIODIC"):
+            raise Unreadable(
+                f"has the bc_type '{kind}' in 'boundary_conditions/{name}'; allowed are WALL, OPEN, PERIODIC"
+            )
+        conditions.append({"type": kind, "dims": _words(entry, "associated_dims")})
+    return conditions
+
+
+def _scalars(group: h5py.Group) -> dict[str, Any]:
+    return {name: _plain(_dataset(group, name)[()]) for name in _words(group, "field_names")}
+
+
+def _arrays(file: h5py.File) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and not name.startswith(("#", "__")):
+            _refuse_outside(item)
+            found[name] = {"shape": list(item.shape or ()), "kind": item.dtype.kind}
+
+    file.visititems(visit)
+    return {"arrays": found}
+
+
+def _group(parent: h5py.Group, name: str) -> h5py.Group:
+    item = _linked(parent, name)
+    if not isinstance(item, h5py.Group):
+        raise Unreadable(f"has no group '{name}'")
+    return item
+
+
+def _dataset(parent: h5py.Group, name: str) -> h5py.Dataset:
+    item = _linked(parent, name)
+    if not isinstance(item, h5py.Dataset):
+        raise Unreadable(f"has no array '{name}'")
+    _refuse_outside(item)
+    return item
+
+
+def _linked(parent: h5py.Group, name: str) -> Any:
+    for part in name.split("/"):
+        # Links to other files could pull anything readable on this machine into a data set.
+        link = parent.get(part, getlink=True) if isinstance(parent, h5py.Group) else None
+        if link is not None and not isinstance(link, h5py.HardLink):
+            raise Unreadable(f"has a link in place of '{name}'; only arrays within the file are read")
+        parent = parent[part] if link is not None else None  # type: ignore[assignment]
+    return parent
+
+
+def _refuse_outside(dataset: h5py.Dataset) -> None:
+    if dataset.external or dataset.is_virtual:
+        raise Unreadable(f"keeps '{dataset.name}' in another file; only arrays within the file are read")
+
+
+def _attribute(item: Any, name: str) -> Any:
+    if name not in item.attrs:
+        where = f" of '{item.name.strip('/')}'" if item.name != "/" else ""
+        raise Unreadable(f"lacks the attribute {name}{where}")
+    return item.attrs[name]
+
+
+def _whole(item: Any, name: str) -> int:
+    value = _attribute(item, name)
+    if np.ndim(value) or not isinstance(value, (int, np.integer)) or value < 0:
+        raise Unreadable(f"has the attribute {name} = {value!r}; a whole number is needed")
+    return int(value)
+
+
+def _text(item: Any, name: str) -> str:
+    value = _attribute(item, name)
+    if not isinstance(value, str):
+        raise Unreadable(f"has the attribute {name} = {value!r}; a text is needed")
+    return value
+
+
+def _flag(item: Any, name: str) -> bool:
+    value = _attribute(item, name)
+    if not isinstance(value, (bool, np.bool_, int, np.integer)):
+        raise Unreadable(f"has the attribute {name} = {value!r} of '{item.name.strip('/')}'; true or false is needed")
+    return bool(value)
+
+
+def _words(item: Any, name: str) -> list[str]:
+    value = np.atleast_1d(_attribute(item, name))
+    if value.size and not all(isinstance(word, str) for word in value):
+        raise Unreadable(f"has the attribute {name} of '{item.name.strip('/')}' that is not a list of texts")
+    return [str(word) for word in value]
+
+
+def _attributes(item: Any) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in item.attrs.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    return value if isinstance(value, (str, int, float, bool, list)) else str(value)
+
+
+if __name__ == "__main__":
+    for file_name in sys.argv[2:]:
+        print(json.dumps(describe(file_name, sys.argv[1])), flush=True)

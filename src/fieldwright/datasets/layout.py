@@ -1,0 +1,142 @@
+"""The layout of a file as plain facts: what arrays there are, and at which byte each begins."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from fieldwright.errors import DataError
+from fieldwright.grids import Grid
+
+_SECONDS_PER_LOOK = 60.0
+
+
+@dataclass(frozen=True)
+class FieldLayout:
+    """Where one field lies: ``offset`` is None for an array that is chunked and has to be read through HDF5."""
+
+    name: str
+    place: str
+    order: int
+    sample_varying: bool
+    time_varying: bool
+    dim_varying: list[bool]
+    shape: list[int]
+    dtype: str
+    offset: int | None
+    unit: str
+    scale: float
+    components: list[str]
+
+    @property
+    def channels(self) -> list[str]:
+        """Names of the field's components: ``velocity_x``, ``velocity_y``; a scalar field has its own name only."""
+        return [f"{self.name}_{component}" if component else self.name for component in self.components]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a file of The Well holds, read once; everything after that is byte offsets."""
+
+    path: Path
+    name: str
+    samples: int
+    steps: int
+    grid: Grid
+    fields: tuple[FieldLayout, ...]
+    attributes: dict[str, Any]
+    own: dict[str, Any]
+    scalars: dict[str, Any]
+
+    @property
+    def steady(self) -> bool:
+        return bool(self.attributes.get("fieldwright_steady", False))
+
+
+def read_layouts(paths: Sequence[Path]) -> list[Layout]:
+    """The layouts of files in The Well's format, found in a child process.
+
+    Errors: `DataError` naming the first file that is missing, damaged, cut short or not in the format, and why.
+    """
+    return [_layout(path, facts) for path, facts in zip(paths, look(paths, "well"), strict=True)]
+
+
+def look(paths: Sequence[Path], kind: Literal["well", "arrays"]) -> list[dict[str, Any]]:
+    """What `describe` says of each file, from a child process that may crash without harm.
+
+    Errors: `DataError` naming the first file that cannot be read.
+    """
+    program = Path(__file__).with_name("describe.py")
+    # -P keeps this directory, where modules are named like some of the standard library's, off the child's path.
+    command = [sys.executable, "-P", str(program), kind, *map(str, paths)]
+    try:
+        child = subprocess.run(command, capture_output=True, timeout=_SECONDS_PER_LOOK + len(paths), check=False)
+        lines, crashed = child.stdout.splitlines(), f"the HDF5 library fails on it, exit status {child.returncode}"
+    except subprocess.TimeoutExpired as expired:
+        lines, crashed = (expired.stdout or b"").splitlines(), "the HDF5 library does not come to an end with it"
+    facts = [json.loads(line) for line in lines]
+    for path, found in zip(paths, facts, strict=False):
+        if "error" in found:
+            raise DataError(f"{path}: {found['error']}")
+    if len(facts) < len(paths):
+        raise DataError(f"{paths[len(facts)]}: is damaged ({crashed})")
+    return facts
+
+
+def _layout(path: Path, facts: dict[str, Any]) -> Layout:
+    fields = tuple(FieldLayout(**entry) for entry in facts["fields"])
+    size = os.path.getsize(path)
+    for entry in fields:
+        # A map that reaches past the end of its file would end the process on first touch.
+        needed = math.prod(entry.shape) * np.dtype(entry.dtype).itemsize
+        if entry.offset is not None and not 0 <= entry.offset <= size - needed:
+            raise DataError(
+                f"{path}: is cut short; '{entry.place}' needs {needed} bytes from byte {entry.offset} of {size}"
+            )
+        if not 0 < entry.scale < math.inf:
+            raise DataError(f"{path}: has the attribute fieldwright_scale = {entry.scale} of '{entry.place}'")
+    return Layout(
+        path=Path(path),
+        name=facts["name"],
+        samples=facts["samples"],
+        steps=facts["steps"],
+        grid=_grid(path, facts),
+        fields=fields,
+        attributes=facts["attributes"],
+        own=facts["own"],
+        scalars=facts["scalars"],
+    )
+
+
+def _grid(path: Path, facts: dict[str, Any]) -> Grid:
+    own, shape = facts["own"], tuple(facts["shape"])
+    try:
+        if {"centring", "lower", "upper"} <= own.keys():
+            return Grid(shape, own["centring"], tuple(own["lower"]), tuple(own["upper"]))
+        return _inferred_grid(facts["coordinates"], facts["boundary"])
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: has coordinates that make no grid ({error})") from error
+
+
+def _inferred_grid(coordinates: list[list[float]], boundary: list[dict[str, Any]]) -> Grid:
+    """The format says where points are, not what they are midpoints of: take what the coordinates suggest."""
+    shape = tuple(len(axis) for axis in coordinates)
+    first = [axis[0] for axis in coordinates]
+    steps = [(axis[-1] - axis[0]) / (len(axis) - 1) if len(axis) > 1 else 1.0 for axis in coordinates]
+    ends = [axis[-1] for axis in coordinates]
+    if all(abs(a - h / 2) <= 1e-3 * h for a, h in zip(first, steps, strict=True)):
+        upper = tuple(b + h / 2 for b, h in zip(ends, steps, strict=True))
+        return Grid(shape, "cell", (0.0,) * len(shape), upper)
+    wrapping = {name for condition in boundary if condition["type"] == "PERIODIC" for name in condition["dims"]}
+    if len(wrapping) == len(shape):
+        return Grid(shape, "periodic", tuple(first), tuple(b + h for b, h in zip(ends, steps, strict=True)))
+    return Grid(shape, "node", tuple(first), tuple(ends))

@@ -1,0 +1,269 @@
+"""Read datasets in The Well's layout: ours, and other people's.
+
+A steady dataset of ours gives (coefficients -> solution). A time-dependent one gives windows: all fields at stored time t,
+and those that do not vary, -> the varying fields at the next stored time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fieldwright.datasets.atomic import checksum
+from fieldwright.datasets.layout import Layout, read_layouts
+from fieldwright.datasets.mapping import MappedFile
+from fieldwright.datasets.plan import finished, read_plan, read_record
+from fieldwright.errors import DataError, InputError
+from fieldwright.grids import Grid
+
+
+class FieldDataset:
+    """One split of a dataset: samples of input and output fields, channels first, in physical units, float32.
+
+    ``path`` is the dataset's directory (the one that holds ``data/``). With ``verify`` every shard's checksum is
+    compared when it is opened, and files without one are searched for NaN and infinity; that reads all bytes once.
+
+    Errors: `DataError`, one sentence that names the file, for anything missing, damaged, cut short or inconsistent.
+    """
+
+    def __init__(self, path: str | Path, split: str = "train", *, verify: bool = True) -> None:
+        self.path = Path(path)
+        self.split = split
+        files = split_files(self.path, split)
+        unrecorded = [file for file in files if not verify_file(file)] if verify else []
+        layouts = read_layouts(files)
+        _check_agreement(layouts)
+        first = layouts[0]
+        self.name: str = first.name
+        self.grid: Grid = first.grid
+        self.attributes: dict[str, Any] = {**first.attributes, **first.own}
+        self.steady: bool = first.steady or first.steps == 1
+        self._files = [MappedFile(layout) for layout in layouts]
+        self._windows = [1 if self.steady else layout.steps - 1 for layout in layouts]
+        sizes = [layout.samples * windows for layout, windows in zip(layouts, self._windows, strict=True)]
+        self._ends = np.cumsum(sizes)
+        constant, varying = _channels(first, varying=False), _channels(first, varying=True)
+        self._channels = {"inputs": constant if self.steady else varying + constant, "outputs": varying}
+        for side, channels in self._channels.items():
+            if not channels:
+                raise DataError(f"{first.path}: holds no field that could serve as {side.removesuffix('s')}")
+        if len(self) == 0:
+            raise DataError(f"{self.path}: the split '{split}' holds no sample")
+        for file in self._files:
+            if file.layout.path in unrecorded:
+                _check_finite(file)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    @property
+    def input_names(self) -> list[str]:
+        return [channel.name for channel in self._channels["inputs"]]
+
+    @property
+    def output_names(self) -> list[str]:
+        return [channel.name for channel in self._channels["outputs"]]
+
+    @property
+    def units(self) -> dict[str, str]:
+        """The unit of each channel, "1" where none is stated."""
+        return {c.name: c.unit for side in ("outputs", "inputs") for c in self._channels[side]}
+
+    @property
+    def inputs(self) -> FieldArray:
+        return FieldArray(self, "inputs")
+
+    @property
+    def outputs(self) -> FieldArray:
+        return FieldArray(self, "outputs")
+
+    def batch(
+        self, indices: Sequence[int] | np.ndarray | Tensor
+    ) -> tuple[Float[Tensor, "batch channel *space"], Float[Tensor, "batch channel_out *space"]]:
+        """Inputs and outputs of some samples, in the order asked for.
+
+        Errors: `InputError` for an index out of range.
+        """
+        where = self._located(indices)
+        return self._gather("inputs", where), self._gather("outputs", where)
+
+    def arrays(self) -> tuple[Float[Tensor, "batch channel *space"], Float[Tensor, "batch channel_out *space"]]:
+        """The whole split in memory."""
+        return self.batch(np.arange(len(self)))
+
+    def _located(self, indices: Sequence[int] | np.ndarray | Tensor) -> np.ndarray:
+        wanted = np.asarray(indices, dtype=np.int64).reshape(-1)
+        outside = (wanted < -len(self)) | (wanted >= len(self))
+        if outside.any():
+            raise InputError(
+                f"sample {int(wanted[outside][0])} of the split '{self.split}'; it has {len(self)} samples"
+            )
+        return np.where(wanted < 0, wanted + len(self), wanted)
+
+    def _gather(self, side: str, where: np.ndarray) -> Tensor:
+        channels = self._channels[side]
+        out = torch.empty(len(where), len(channels), *self.grid.shape)
+        target = out.numpy()
+        owner = np.searchsorted(self._ends, where, side="right")
+        for number in np.unique(owner):
+            rows = np.flatnonzero(owner == number)
+            local = where[rows] - (self._ends[number - 1] if number else 0)
+            trajectory, frame = np.divmod(local, self._windows[number])
+            steps = self._files[number].layout.steps
+            if side == "outputs":
+                frame = np.full_like(frame, steps - 1) if self.steady else frame + 1
+            for c, channel in enumerate(channels):
+                _copy(target[:, c], rows, self._files[number], channel, trajectory, frame)
+        return out
+
+
+class FieldArray:
+    """The inputs or outputs of a split as a read-only array of shape (sample, channel, *space): slice it like NumPy."""
+
+    def __init__(self, dataset: FieldDataset, side: str) -> None:
+        self._dataset = dataset
+        self._side = side
+        self.shape = (len(dataset), len(dataset._channels[side]), *dataset.grid.shape)
+        self.dtype = np.dtype(np.float32)
+        self.ndim = len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        rows, rest = (key[0], key[1:]) if isinstance(key, tuple) else (key, ())
+        chosen = np.arange(len(self))[rows]
+        values = self._dataset._gather(self._side, np.atleast_1d(chosen)).numpy()
+        return values[0][rest] if chosen.ndim == 0 else values[(slice(None), *rest)]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+
+def split_files(root: Path, split: str) -> list[Path]:
+    """The shards of a split, in order.
+
+    Errors: `DataError` when the dataset, the split or one of its shards is not there.
+    """
+    directory = root / "data" / split
+    if not root.is_dir():
+        raise DataError(f"{root}: is not there, or is not a directory")
+    plan = read_plan(root)
+    if plan is not None and split in plan.counts:
+        expected = [shard for shard in plan.shards() if shard.split == split]
+        missing = [shard for shard in expected if finished(root, shard) is None]
+        if missing:
+            file = root / missing[0].file
+            if file.is_file() and (root / missing[0].record).is_file():
+                raise DataError(
+                    f"{file}: has {file.stat().st_size} bytes, not those it was written with; generate it again"
+                )
+            raise DataError(
+                f"{file}: is missing, as are {len(missing)} of {len(expected)} shards of '{split}'; generate them"
+            )
+    files = sorted(path for end in ("*.hdf5", "*.h5") for path in directory.glob(end))
+    if not files:
+        present = sorted(p.name for p in (root / "data").glob("*") if p.is_dir() and any(p.iterdir()))
+        raise DataError(f"{root}: has no split '{split}'; it has {', '.join(present) or 'none'}")
+    return files
+
+
+def verify_file(file: Path) -> bool:
+    """True when the file's bytes are those of its record, False when it has no record.
+
+    Errors: `DataError` when they differ.
+    """
+    record = read_record(file.with_suffix(".json"))
+    if record is None:
+        return False
+    try:
+        found = checksum(file)
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror})") from error
+    if found != record.sha256:
+        raise DataError(
+            f"{file}: is damaged; its checksum is not the one it was written with; delete it and generate again"
+        )
+    return True
+
+
+@dataclass(frozen=True)
+class _Channel:
+    """One component of one stored field; ``position`` is the field's place in every file's layout."""
+
+    name: str
+    unit: str
+    position: int
+    component: tuple[int, ...]
+
+
+def _channels(layout: Layout, *, varying: bool) -> list[_Channel]:
+    """The channels of the fields that do, or do not, vary with time."""
+    dimension = layout.grid.dimension
+    return [
+        _Channel(name, field.unit, position, component)
+        for position, field in enumerate(layout.fields)
+        if field.time_varying == varying
+        for name, component in zip(field.channels, np.ndindex((dimension,) * field.order), strict=True)
+    ]
+
+
+def _copy(
+    target: np.ndarray, rows: np.ndarray, file: MappedFile, channel: _Channel, trajectory: np.ndarray, frame: np.ndarray
+) -> None:
+    """target[rows[i]] = the channel at (trajectory[i], frame[i]), in physical units."""
+    field = file.layout.fields[channel.position]
+    array = file.array(field)
+    # Axes along which the field does not vary are absent on disk; here they have length one and broadcast.
+    space = tuple(slice(None) if kept else None for kept in field.dim_varying)
+    if isinstance(array, np.ndarray):
+        along_samples = trajectory if field.sample_varying else np.zeros_like(trajectory)
+        along_times = frame if field.time_varying else np.zeros_like(frame)
+        lifted = array if field.sample_varying else array[None]
+        lifted = lifted if field.time_varying else lifted[:, None]
+        lifted = lifted[(slice(None), slice(None), *space, *channel.component)]
+        for row, i, t in zip(rows.tolist(), along_samples.tolist(), along_times.tolist(), strict=True):
+            target[row] = lifted[i, t]
+    else:
+        for row, i, t in zip(rows.tolist(), trajectory.tolist(), frame.tolist(), strict=True):
+            leading = (i,) * field.sample_varying + (t,) * field.time_varying
+            target[row] = np.asarray(array[leading])[(*space, *channel.component)]
+    if field.scale != 1:
+        target[rows] *= field.scale
+
+
+def _check_agreement(layouts: list[Layout]) -> None:
+    """Files that one reader sees as one dataset have one name, one grid and the same fields."""
+    first = layouts[0]
+    for other in layouts:
+        for what, ours, theirs in (
+            ("dataset_name", first.name, other.name),
+            ("grid", first.grid, other.grid),
+            ("fields", _signature(first), _signature(other)),
+            ("steadiness", first.steady, other.steady),
+        ):
+            if ours != theirs:
+                raise DataError(f"{other.path}: its {what} is {theirs}, but {ours} in {first.path.name}")
+        if other.steps < 1:
+            raise DataError(f"{other.path}: holds no stored time")
+
+
+def _signature(layout: Layout) -> list[str]:
+    return [f"{f.place}{' over time' * f.time_varying} [{f.unit}]" for f in layout.fields]
+
+
+def _check_finite(file: MappedFile) -> None:
+    for field in file.layout.fields:
+        array = file.array(field)
+        leading = range(field.shape[0]) if field.sample_varying else [Ellipsis]
+        for sample in leading:
+            if not np.isfinite(np.asarray(array[sample])).all():
+                where = f"sample {sample} of " if field.sample_varying else ""
+                raise DataError(f"{file.layout.path}: {where}'{field.place}' holds a NaN or infinite value")
