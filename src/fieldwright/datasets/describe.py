@@ -34,9 +34,8 @@ def describe(path: str, kind: str) -> dict[str, Any]:
     except Unreadable as error:
         return {"error": str(error)}
     except Exception as error:  # whatever h5py raises here says one thing: the file is not sound
-        return {
-            "error": f"is damaged or incomplete ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
-        }
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        return {"error": f"is damaged or incomplete ({reason})"}
 
 
 def _well(file: h5py.File) -> dict[str, Any]:
@@ -120,9 +119,7 @@ def _boundary(group: h5py.Group) -> list[dict[str, Any]]:
         entry = group[name]
         kind = str(_attribute(entry, "bc_type")).upper()
         if kind not in ("WALL", "OPEN", "PERIODIC"):
-            raise Unreadable(
-                f"has the bc_type '{kind}' in 'boundary_conditions/{name}'; allowed are WALL, OPEN, PERIODIC"
-            )
+            raise Unreadable(f"has the bc_type '{kind}' of '{name}'; allowed are WALL, OPEN and PERIODIC")
         conditions.append({"type": kind, "dims": _words(entry, "associated_dims")})
     return conditions
 

@@ -62,13 +62,14 @@ def generate(
 ) -> GenerationSummary:
     """Make the dataset of a problem at ``path``, or what is missing of it.
 
-    ``counts`` says how many samples to draw for "train", "valid" and "test"; the splits draw from disjoint ranges of the
-    problem's sample indices. Interrupted at any moment and called again, it goes on with the missing shards, and the
-    files are bit for bit those of an uninterrupted call (same machine, same number of threads). A sample that does not
-    reach ``rtol`` or is not finite is reported by its index and not stored.
+    ``counts`` says how many samples to draw for "train", "valid" and "test"; the splits draw from disjoint ranges of
+    the problem's sample indices. Interrupted at any moment and called again, it goes on with the missing shards, and
+    the shards are bit for bit those of an uninterrupted call (same method, machine and number of threads). A sample
+    that does not reach ``rtol`` or is not finite is reported by its index and not stored.
 
     Errors: `InputError` for an impossible setting, `DataError` when ``path`` holds a dataset of other settings,
-    `StorageError` when it cannot be written or another generation is at work in it, `SolverError` when nothing converged.
+    `StorageError` when it cannot be written or another generation is at work in it, `SolverError` when nothing
+    converged.
     """
     start = time.perf_counter()
     root = Path(path)
@@ -113,7 +114,7 @@ def _plan(
 
 
 def _settled(problem: Problem, wanted: Plan, root: Path) -> Plan:
-    """The plan on disk when there is one; otherwise the wanted one with method and units settled by a pilot, written."""
+    """The plan on disk; where there is none, the wanted one, its method and units settled by a pilot, and written."""
     existing = read_plan(root)
     if existing is not None:
         wanted.check_same(existing, root)
@@ -236,7 +237,7 @@ def _content(problem: Problem, plan: Plan, parts: list[_Solved]) -> ShardContent
         samples=len(inputs),
         times=np.array([0.0, 1.0]),
         fields=tuple(fields),
-        scalars=tuple(StoredScalar(name, np.float64(value)) for name, value in numbers.items()),
+        scalars=tuple(StoredScalar(name, np.asarray(value)) for name, value in numbers.items()),
         steady=True,
         provenance={
             "problem": plan.kind,

@@ -100,7 +100,7 @@ def _layout(path: Path, facts: dict[str, Any]) -> Layout:
         needed = math.prod(entry.shape) * np.dtype(entry.dtype).itemsize
         if entry.offset is not None and not 0 <= entry.offset <= size - needed:
             raise DataError(
-                f"{path}: is cut short; '{entry.place}' needs {needed} bytes from byte {entry.offset} of {size}"
+                f"{path}: is cut short; '{entry.place}' would end at byte {entry.offset + needed} of {size}"
             )
         if not 0 < entry.scale < math.inf:
             raise DataError(f"{path}: has the attribute fieldwright_scale = {entry.scale} of '{entry.place}'")

@@ -103,11 +103,8 @@ class Normalizer:
 
     def _fitted_to(self, fields: Tensor) -> tuple[Tensor, Tensor]:
         space = tuple(fields.shape[2:])
-        if (
-            fields.ndim < 2
-            or fields.shape[1] != len(self.mean)
-            or (self.mode == "point" and space != self.mean.shape[1:])
-        ):
+        fits = fields.ndim >= 2 and fields.shape[1] == len(self.mean)
+        if not fits or (self.mode == "point" and space != tuple(self.mean.shape[1:])):
             raise InputError(f"normalizer: fields of shape {tuple(fields.shape)} for one of {tuple(self.mean.shape)}")
         shape = (len(self.mean), *([1] * len(space) if self.mode == "channel" else space))
         return self.mean.reshape(shape).to(fields), self.std.reshape(shape).to(fields)

@@ -116,7 +116,7 @@ class Record:
     """What is known of a finished shard: its checksum and size, which samples failed and how the solver fared.
 
     ``failed`` are indices within the split. ``samples`` may be 0: then every sample failed and there is no file.
-    ``worst_residual`` is the largest true relative residual of the float64 solutions, before they were rounded to float32.
+    ``worst_residual`` is the largest true relative residual of the float64 solutions, before rounding to float32.
     """
 
     samples: int

@@ -1,7 +1,7 @@
 """Read datasets in The Well's layout: ours, and other people's.
 
-A steady dataset of ours gives (coefficients -> solution). A time-dependent one gives windows: all fields at stored time t,
-and those that do not vary, -> the varying fields at the next stored time.
+A steady dataset of ours gives coefficients -> solution. A time-dependent one gives windows: the varying fields at a
+stored time, and those that do not vary, -> the varying fields at the next stored time.
 """
 
 from __future__ import annotations
@@ -162,11 +162,9 @@ def split_files(root: Path, split: str) -> list[Path]:
         if missing:
             file = root / missing[0].file
             if file.is_file() and (root / missing[0].record).is_file():
-                raise DataError(
-                    f"{file}: has {file.stat().st_size} bytes, not those it was written with; generate it again"
-                )
+                raise DataError(f"{file}: is cut short or overwritten; generate it again")
             raise DataError(
-                f"{file}: is missing, as are {len(missing)} of {len(expected)} shards of '{split}'; generate them"
+                f"{file}: is missing; {len(missing)} of {len(expected)} '{split}' shards are to be generated"
             )
     files = sorted(path for end in ("*.hdf5", "*.h5") for path in directory.glob(end))
     if not files:
@@ -188,9 +186,7 @@ def verify_file(file: Path) -> bool:
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror})") from error
     if found != record.sha256:
-        raise DataError(
-            f"{file}: is damaged; its checksum is not the one it was written with; delete it and generate again"
-        )
+        raise DataError(f"{file}: is damaged, its checksum has changed; delete it and generate it again")
     return True
 
 

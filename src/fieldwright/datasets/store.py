@@ -39,8 +39,8 @@ _TEXT = h5py.string_dtype()
 class StoredField:
     """A field as it lies in a shard: ``values`` of shape ([sample,] [time,] *space, [component] * order).
 
-    ``unit`` is that of the values. They are stored divided by ``scale``: The Well's normalisers clip standard deviations
-    at 1e-4, so a field whose natural scale is far below one needs a smaller unit on disk.
+    ``unit`` is that of the values. They are stored divided by ``scale``: The Well's normalisers clip standard
+    deviations at 1e-4, so a field whose natural scale is far below one needs a smaller unit on disk.
     """
 
     name: str
