@@ -1,0 +1,191 @@
+"""The constant-coefficient operator nearest to a stencil system, diagonalised by a transform along each axis.
+
+On an axis with n unknowns let K be the matrix of -u'' times the spacing squared with the axis's wall conditions, and W
+its diagonal mass (½ where a node lies on a Neumann wall, else 1). With S = W^-½ K W^-½ = Qᵀ Λ Q,
+
+    L = Σ_a c_a (K_a ⊗ the W_b of the other axes) + σ (all W),
+    L⁻¹ = W^-½ Qᵀ (Σ_a c_a λ_a + σ)⁻¹ Q W^-½            (products over the axes),
+
+where Q is the sine, cosine or Fourier basis that meets both walls (`fieldwright.transforms`). The strengths c_a are read
+off the couplings of the system, so that anisotropy (of the coefficient or of the spacing) is in the operator.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fieldwright.errors import SolverError
+from fieldwright.solvers.folded_basis import FoldedBasis
+from fieldwright.solvers.stencil import StencilSystem, shifted
+from fieldwright.transforms import Basis, basis, wavenumbers
+
+BASES: dict[tuple[str, str, str], Basis] = {
+    ("cell", "dirichlet", "dirichlet"): "dst2",
+    ("cell", "neumann", "neumann"): "dct2",
+    ("cell", "dirichlet", "neumann"): "dst4",
+    ("cell", "neumann", "dirichlet"): "dct4",
+    ("node", "dirichlet", "dirichlet"): "dst1",
+    ("node", "neumann", "neumann"): "dct1",
+}
+
+
+@dataclass(frozen=True)
+class AxisModes:
+    """S = Qᵀ diag(eigenvalues) Q on one axis (rows of ``matrix`` are the modes), and the mass ``weights``."""
+
+    matrix: Float[Tensor, "mode point"]
+    eigenvalues: Float[Tensor, " mode"]
+    weights: Float[Tensor, " point"]
+
+
+@lru_cache(maxsize=64)
+def axis_modes(n: int, centring: str, low: str, high: str) -> AxisModes:
+    """The modes of one axis for a centring and a pair of wall conditions."""
+    weights = torch.ones(n, dtype=torch.float64)
+    if centring == "node":
+        for end, condition in ((0, low), (-1, high)):
+            if condition == "neumann":
+                weights[end] = 0.5
+    if low == "periodic":
+        name: Basis | None = "fourier"
+    else:
+        name = BASES.get(("cell" if centring == "cell" else "node", low, high))
+    if name is None or (name == "dct1" and n < 2):
+        return _modes_by_eigenproblem(n, low, high, weights)
+    period = {"dst1": n + 1, "dct1": n - 1}.get(name, n)
+    eigenvalues = 2 - 2 * torch.cos(math.pi * wavenumbers(name, n) / period)
+    return AxisModes(basis(name, n), eigenvalues, weights)
+
+
+def _modes_by_eigenproblem(n: int, low: str, high: str, weights: Float[Tensor, " point"]) -> AxisModes:
+    """Node-centred axes with one wall of each kind: a sine basis of type III, left to the symmetric eigensolver."""
+    degree = torch.full((n,), 2.0, dtype=torch.float64)
+    degree[0] -= low == "neumann"
+    degree[-1] -= high == "neumann"
+    line = torch.diag(degree)
+    line -= torch.diag(torch.ones(n - 1, dtype=torch.float64), 1) + torch.diag(
+        torch.ones(n - 1, dtype=torch.float64), -1
+    )
+    root = weights.sqrt()
+    eigenvalues, vectors = torch.linalg.eigh(line / root / root[:, None])
+    return AxisModes(vectors.T.contiguous(), eigenvalues, weights)
+
+
+@dataclass(frozen=True)
+class ConstantOperator:
+    """L for every sample of a batch: ``strength`` holds c_a (batch axis), ``shift`` holds σ (batch)."""
+
+    axes: tuple[AxisModes, ...]
+    strength: Float[Tensor, "batch axis"]
+    shift: Float[Tensor, " batch"]
+
+    @cached_property
+    def eigenvalues(self) -> Float[Tensor, "batch *mode"]:
+        """Σ_a c_a λ_a + σ for every combination of modes; exactly 0 on the kernel."""
+        total = self._column(self.shift)
+        for index, axis in enumerate(self.axes):
+            total = total + self._column(self.strength[:, index]) * self._line(axis.eigenvalues, index)
+        scale = total.flatten(1).abs().amax(1)
+        return torch.where(total.abs() > 1e-13 * self._column(scale), total, 0.0)
+
+    @cached_property
+    def inverse_eigenvalues(self) -> Float[Tensor, "batch *mode"]:
+        """The reciprocals, with 0 for the kernel (so that L⁻¹ below is the pseudo-inverse)."""
+        return torch.where(self.eigenvalues != 0, 1 / self.eigenvalues, 0.0)
+
+    @cached_property
+    def mass(self) -> Float[Tensor, " *space"]:
+        """The product of the axes' weights."""
+        total = torch.ones((1,) * len(self.axes), dtype=torch.float64, device=self.shift.device)
+        for index, axis in enumerate(self.axes):
+            total = total * self._line(axis.weights, index)[0]
+        return total
+
+    @cached_property
+    def diagonal(self) -> Float[Tensor, "batch *space"]:
+        """The diagonal of L."""
+        total = self._column(self.shift)
+        for index, axis in enumerate(self.axes):
+            line = (axis.matrix**2 * axis.eigenvalues[:, None]).sum(0)
+            total = total + self._column(self.strength[:, index]) * self._line(line, index)
+        return total * self.mass
+
+    def solve(self, f: Float[Tensor, "batch *space"]) -> Float[Tensor, "batch *space"]:
+        """L⁻¹ f by one transform to modes and one back, in the precision of ``f``."""
+        root = self.mass.sqrt().to(f)
+        bases = [FoldedBasis(axis.matrix, dtype=f.dtype, device=f.device) for axis in self.axes]
+        inverse = self.inverse_eigenvalues.to(f)
+        modes = f / root
+        for axis, line in enumerate(bases):
+            modes = line.forward(modes, axis)
+            inverse = inverse.index_select(axis + 1, line.order)
+        modes = modes * inverse
+        for axis, line in enumerate(bases):
+            modes = line.backward(modes, axis)
+        return modes / root
+
+    def _column(self, per_sample: Float[Tensor, " batch"]) -> Tensor:
+        return per_sample.reshape(-1, *[1] * len(self.axes))
+
+    def _line(self, per_point: Float[Tensor, " n"], axis: int) -> Tensor:
+        return per_point.to(self.shift.device).reshape(1, -1, *[1] * (len(self.axes) - axis - 1))
+
+
+def couplings(system: StencilSystem) -> list[tuple[tuple[int, ...], Float[Tensor, "batch *space"], Tensor]]:
+    """(offset, -coefficient, where the neighbour is in the grid) of every off-diagonal entry of the stencil."""
+    inside = torch.ones((1, *system.shape), dtype=torch.float64, device=system.rhs.device)
+    return [
+        (offset, -system.coefficients[:, index], shifted(inside, offset, system.boundary.periodic)[0] > 0)
+        for index, offset in enumerate(system.offsets)
+        if any(offset)
+    ]
+
+
+def nearest_constant_operator(system: StencilSystem) -> ConstantOperator:
+    """The constant operator with the system's mean couplings: c_a = ½ Σ_o o_a² m_o, the low-frequency symbol.
+
+    m_o is the geometric mean of the coupling at offset o where it is positive everywhere (the best constant for a
+    contrast that is symmetric in log a) and the arithmetic mean elsewhere. σ is the mean row sum over the points whose
+    stencil lies inside the grid, if positive.
+
+    Errors: `SolverError` when the couplings of an axis do not have a positive mean.
+    """
+    batch, dimension = system.batch, len(system.shape)
+    strength = system.rhs.new_zeros(batch, dimension, dtype=torch.float64)
+    coupled = [False] * dimension
+    interior = torch.ones(system.shape, dtype=torch.bool, device=system.rhs.device)
+    row_sum = system.diagonal.clone()
+    for offset, value, inside in couplings(system):
+        interior &= inside
+        row_sum -= value * inside
+        if not bool(inside.any()):
+            continue
+        held = value[:, inside]
+        positive = (held > 0).all(1, keepdim=True)
+        geometric = torch.where(positive, held, 1.0).log().mean(1).exp()
+        mean = torch.where(positive[:, 0], geometric, held.mean(1))
+        for axis, step in enumerate(offset):
+            strength[:, axis] += 0.5 * step**2 * mean
+            coupled[axis] = coupled[axis] or step != 0
+    size = system.diagonal.flatten(1).abs().mean(1)
+    for axis in range(dimension):
+        if not coupled[axis]:
+            # A single cell across: only its walls count, and any positive strength will do.
+            strength[:, axis] = size / (2 * dimension)
+    if bool((strength <= 0).any()):
+        sample, axis = (int(i) for i in (strength <= 0).nonzero()[0])
+        raise SolverError(f"spectral: sample {sample} has no positive mean coupling along axis {axis}")
+    shift = torch.zeros_like(size)
+    if bool(interior.any()):
+        mean = row_sum[:, interior].mean(1)
+        shift = torch.where(mean > 1e-9 * size, mean, 0.0)
+    axes = tuple(
+        axis_modes(n, system.centring, *sides) for n, sides in zip(system.shape, system.boundary.sides, strict=True)
+    )
+    return ConstantOperator(axes, strength, shift)
