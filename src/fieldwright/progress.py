@@ -26,6 +26,7 @@ class Stage:
     _task: int = 0
 
     def advance(self, amount: float = 1, **facts: str) -> None:
+        """Count ``amount`` more units as done; ``facts`` are short texts to show, kept until they are given again."""
         self.done += amount
         self.facts.update(facts)
         if self._bar is not None:
