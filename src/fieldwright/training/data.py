@@ -1,0 +1,70 @@
+"""What a training is given: two sets of samples, the normalisation of their fields, and the grid they live on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fieldwright.errors import InputError
+from fieldwright.grids import Grid
+from fieldwright.training.batches import Normalization, Samples, TensorSamples
+
+VALIDATION_SAMPLES = 128
+SCALE_SAMPLES = 1024
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Training and validation samples in physical units; the loop normalises.
+
+    ``train`` and ``valid`` are pairs of tensors (inputs, outputs), each ``sample channel *space``, or `Samples`.
+    ``inputs`` and ``outputs`` are the normalisations of the fields, made from the training samples alone.
+    Errors: `InputError` when samples do not fit ``grid`` or each other.
+    """
+
+    train: Samples | tuple[Tensor, Tensor]
+    valid: Samples | tuple[Tensor, Tensor]
+    inputs: Normalization
+    outputs: Normalization
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        for name in ("train", "valid"):
+            given = getattr(self, name)
+            samples = TensorSamples(*given) if isinstance(given, tuple) else given
+            object.__setattr__(self, name, samples)
+            for what, field in zip(("inputs", "outputs"), samples.batch([0]), strict=True):
+                if tuple(field.shape[2:]) != self.grid.shape:
+                    raise InputError(
+                        f"training data: {name} {what} on {tuple(field.shape[2:])}; grid: {self.grid.shape}"
+                    )
+
+    @property
+    def train_samples(self) -> Samples:
+        return self.train  # type: ignore[return-value]
+
+    @property
+    def valid_samples(self) -> Samples:
+        return self.valid  # type: ignore[return-value]
+
+    def output_scale(self) -> Float[Tensor, " channel"]:
+        """Root mean square of each output channel over `SCALE_SAMPLES` training samples; 1 where that is 0."""
+        outputs = self.train_samples.batch(range(min(len(self.train_samples), SCALE_SAMPLES)))[1]
+        mean = outputs.double().square().transpose(0, 1).flatten(1).mean(1).sqrt()
+        return torch.where(mean > 0, mean, torch.ones_like(mean)).float().cpu()
+
+    def on(self, device: torch.device) -> TrainingData:
+        """The same data with tensors moved to a GPU, where they take at most a quarter of its free memory."""
+        if device.type != "cuda":
+            return self
+        free = torch.cuda.mem_get_info(device)[0]
+        moved = {}
+        for name in ("train", "valid"):
+            samples = getattr(self, name)
+            if isinstance(samples, TensorSamples) and samples.inputs.nbytes + samples.outputs.nbytes < free / 4:
+                samples = samples.to(device)
+            moved[name] = samples
+        return TrainingData(**moved, inputs=self.inputs, outputs=self.outputs, grid=self.grid)

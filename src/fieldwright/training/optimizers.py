@@ -1,0 +1,63 @@
+"""Optimizers, and their state by parameter name.
+
+PyTorch numbers the parameters of an optimizer; names survive what a `prepare` transform does to an operator, so state
+is kept, stored and handed on by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from fieldwright.training.lion_k import LionK
+
+OptimizerBuilder = Callable[[list[nn.Parameter], float, float], torch.optim.Optimizer]
+NamedState = dict[str, dict[str, Tensor]]
+
+
+def adamw(parameters: list[nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), β = (0.9, 0.999)."""
+    fused = _fusible(parameters)
+    return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused, foreach=not fused)
+
+
+def adam(parameters: list[nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    """Adam (Kingma and Ba 2015) with the decay added to the gradient, as many operator papers train."""
+    fused = _fusible(parameters)
+    return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused, foreach=not fused)
+
+
+def lion_k(parameters: list[nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    """Lion-K with the spectral function on kernels, see `fieldwright.training.lion_k`."""
+    return LionK(parameters, learning_rate, weight_decay=weight_decay)
+
+
+OPTIMIZERS: dict[str, OptimizerBuilder] = {"adamw": adamw, "adam": adam, "lion-k": lion_k}
+
+
+def trainable(operator: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are trained, by name."""
+    return {name: p for name, p in operator.named_parameters() if p.requires_grad}
+
+
+def named_state(operator: nn.Module, optimizer: torch.optim.Optimizer) -> NamedState:
+    """The optimizer's state by parameter name; tensors are shared, not copied."""
+    return {
+        name: dict(optimizer.state[parameter])
+        for name, parameter in trainable(operator).items()
+        if parameter in optimizer.state
+    }
+
+
+def load_named_state(operator: nn.Module, optimizer: torch.optim.Optimizer, state: NamedState) -> None:
+    """Give the optimizer the state of the named parameters; one that is not named starts fresh."""
+    packed = optimizer.state_dict()
+    packed["state"] = {i: dict(state[name]) for i, name in enumerate(trainable(operator)) if name in state}
+    optimizer.load_state_dict(packed)
+
+
+def _fusible(parameters: list[nn.Parameter]) -> bool:
+    """Whether one kernel can update everything: there is none for complex numbers."""
+    return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)

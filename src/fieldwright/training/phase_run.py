@@ -1,0 +1,314 @@
+"""One phase, step by step.
+
+Everything that happens at step i (its samples, its symmetries, its learning rate, the seed of what the operator draws)
+is a function of i, of the seed and, for a budget in seconds, of the clock. So the state between two steps is the
+weights, the optimizer's moments, the weight average and a few counters, and a phase goes on from any of its steps.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from fieldwright.errors import InputError, TrainingError
+from fieldwright.progress import Reporter, Stage
+from fieldwright.training.averaging import WeightAverage
+from fieldwright.training.batches import Batch, SampleStream, Symmetry, augment
+from fieldwright.training.checkpoint import CheckpointStore
+from fieldwright.training.data import TrainingData
+from fieldwright.training.devices import total
+from fieldwright.training.guard import FiniteGuard
+from fieldwright.training.interruption import StopRequest, TrainingStopped
+from fieldwright.training.metrics import MetricsTable, Row
+from fieldwright.training.objectives import build_objective
+from fieldwright.training.optimizers import OPTIMIZERS, load_named_state, named_state, trainable
+from fieldwright.training.phases import Carried, Phase
+from fieldwright.training.position import Position, TrainingState
+from fieldwright.training.prediction import PhysicalPrediction, validate, validation_samples
+from fieldwright.training.seeding import derived_generator, derived_seed
+
+ROWS = 200
+"""Rows of metrics in a phase, at most."""
+
+VALIDATIONS = 20
+"""Validations in a phase, at most: in short phases as many as take about `VALIDATION_SHARE` of the samples' passes."""
+
+VALIDATION_SHARE = 0.15
+PASSES = 3
+"""Cost of a training step on a sample in forward passes: one forward, two backward."""
+
+REDRAW_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What all phases of a training share. ``store`` is None in processes that write nothing."""
+
+    identity: str
+    data: TrainingData
+    scale: Tensor
+    symmetries: Sequence[Symmetry]
+    seed: int
+    fabric: Fabric
+    table: MetricsTable
+    store: CheckpointStore | None
+    stop: StopRequest
+    reporter: Reporter
+
+
+class PhaseRun:
+    """A phase under way: the operator, its optimizer and its average, and the steps that move them.
+
+    Errors: `InputError` when a process would get no sample of a batch, or nothing is trainable.
+    """
+
+    def __init__(
+        self,
+        phase: Phase,
+        carried: Carried,
+        position: Position,
+        around: Surroundings,
+        average: WeightAverage | None = None,
+    ) -> None:
+        fabric, data = around.fabric, around.data
+        if phase.batch_size < fabric.world_size:
+            raise InputError(f"phase '{phase.name}': batch_size {phase.batch_size} for {fabric.world_size} processes")
+        self.phase, self.operator, self.position, self.around = phase, carried.operator, position, around
+        self.objective = build_objective(phase.objective)
+        self.operator.to(fabric.device).train()
+        self.parameters = list(trainable(self.operator).values())
+        if not self.parameters:
+            raise InputError(f"phase '{phase.name}': the operator has no parameter that can be trained")
+        self.wrapped = fabric.setup_module(torch.compile(self.operator) if phase.compile else self.operator)  # type: ignore[arg-type]
+        self.optimizer = OPTIMIZERS[phase.optimizer](self.parameters, phase.learning_rate, phase.weight_decay)
+        load_named_state(self.operator, self.optimizer, carried.optimizer_state)
+        self.average = average
+        if average is not None:
+            average.to(fabric.device)
+        elif phase.ema is not None:
+            self.average = WeightAverage.of(self.operator, phase.ema)
+        self.predict = PhysicalPrediction(
+            self.wrapped, data.inputs, data.outputs, bfloat16=phase.precision == "bf16-mixed"
+        )
+        self.stream = SampleStream(len(data.train_samples), phase.batch_size, around.seed, position.phase)
+        self.guard = FiniteGuard(fabric.device)
+        self.loss_sums = torch.tensor(position.loss_sums or [0.0] * len(self.objective.names), device=fabric.device)
+        self.clock = Clock(position)
+
+    def run(self) -> Carried:
+        """Step until the budget is used up; hand on the operator, with averaged weights, and the optimizer's state.
+
+        Errors: `TrainingError` when a loss or gradient is not finite; `TrainingStopped` after a signal, with a
+        checkpoint written; `StorageError` when one cannot be written.
+        """
+        expected = self.phase.expected_steps(self.stream.samples)
+        size, unit = (100, "%") if expected is None else (expected, "steps")
+        with self.around.reporter.stage(f"train {self.phase.name}", size, unit) as stage:
+            stopped = False
+            while self.fraction() < 1 and not stopped:
+                stopped = self._step()
+                if self.clock.redraw_due() or self.fraction() == 1:
+                    self._show(stage)
+                if stopped or (self.around.store is not None and self.around.store.due()):
+                    self._store()
+            if stopped:
+                self.around.fabric.barrier()
+                raise TrainingStopped(
+                    f"training stopped on request at step {self.position.total_steps}; its checkpoint is written and"
+                    " the same command goes on from there"
+                )
+        self._check_finite()
+        if self.average is not None:
+            self.average.copy_to(self.operator)
+        return Carried(self.operator, named_state(self.operator, self.optimizer))
+
+    def fraction(self) -> float:
+        """How much of the budget is used."""
+        p = self.position
+        return self.phase.fraction(steps=p.step, epochs=self.stream.epochs(p.step), seconds=p.phase_seconds)
+
+    def _step(self) -> bool:
+        """One update of the weights and what is due after it; returns whether a signal asks to stop."""
+        phase, position, fabric = self.phase, self.position, self.around.fabric
+        before = self.fraction()
+        rate = phase.rate(before)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        losses = self._gradients()
+        losses, stop = self._agree(losses)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, phase.clip or float("inf"))
+        self.guard.watch(position.total_steps, losses, norm)
+        if position.step % self.guard.every == 0:
+            self._check_finite()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(self.operator)
+        self.loss_sums += losses
+        position.step += 1
+        position.total_steps += 1
+        position.summed_steps += 1
+        if fabric.world_size == 1:
+            self.clock.read(position)
+        validated = self._validation_due(before) and self._validate()
+        if validated or _crossed(before, self.fraction(), ROWS):
+            self._record(rate, norm, validated=validated)
+        return stop
+
+    def _gradients(self) -> Tensor:
+        """Backpropagate the losses of this process's part of the batch; returns that part's share of each loss."""
+        position, fabric, phase = self.position, self.around.fabric, self.phase
+        rank, world = fabric.global_rank, fabric.world_size
+        indices = self.stream.indices(position.step)
+        draws = derived_generator(self.around.seed, "symmetry", position.phase, position.step)
+        choice = torch.randint(max(len(self.around.symmetries), 1), (len(indices),), generator=draws)
+        torch.manual_seed(derived_seed(self.around.seed, "step", position.phase, position.step, rank))
+        mine, chosen = indices.tensor_split(world)[rank], choice.tensor_split(world)[rank]
+        pieces = min(phase.accumulate, len(mine))
+        shares = torch.zeros(len(self.objective.names), device=fabric.device)
+        split = zip(mine.tensor_split(pieces), chosen.tensor_split(pieces), strict=True)
+        for number, (piece, symmetry) in enumerate(split, start=1):
+            # Processes exchange gradients once a step, in the backward pass of the last piece.
+            with fabric.no_backward_sync(self.wrapped, enabled=number < pieces):
+                losses = self.objective(self.predict, self._batch(piece, symmetry))
+                stacked = torch.stack([losses[name] for name in self.objective.names])
+                share = len(piece) / phase.batch_size
+                # Data parallelism averages the gradients of the processes, while the shares are to be summed.
+                fabric.backward(stacked.sum() * (share * world))
+            shares += share * stacked.detach()
+        return shares
+
+    def _batch(self, indices: Int[Tensor, " batch"], symmetry: Int[Tensor, " batch"]) -> Batch:
+        device, data = self.around.fabric.device, self.around.data
+        inputs, outputs = (field.to(device) for field in data.train_samples.batch(indices.tolist()))
+        if len(self.around.symmetries) > 1:
+            inputs, outputs = augment(inputs, outputs, self.around.symmetries, symmetry)
+        return Batch(inputs, outputs, data.grid, self.around.scale)
+
+    def _agree(self, losses: Tensor) -> tuple[Tensor, bool]:
+        """Sum the losses over the processes; the first one's clock and anyone's wish to stop count for all."""
+        fabric, position = self.around.fabric, self.position
+        stop = self.around.stop.name is not None
+        if fabric.world_size == 1:
+            return losses, stop
+        if fabric.is_global_zero:
+            self.clock.read(position)
+        own = [position.phase_seconds if fabric.is_global_zero else 0.0, float(stop)]
+        summed = total(fabric, torch.cat([losses, torch.tensor(own, device=losses.device)]))
+        if self.phase.seconds is not None or position.step % self.guard.every == 0:
+            self.clock.set(position, float(summed[-2]))
+            return summed[:-2], bool(summed[-1] > 0)
+        return summed[:-2], False
+
+    def _validation_due(self, before: float) -> bool:
+        after, position = self.fraction(), self.position
+        passes = PASSES * self.phase.batch_size * (position.step - position.validated_step)
+        worth_it = validation_samples(self.around.data) <= VALIDATION_SHARE * passes
+        return after == 1 or (worth_it and _crossed(before, after, VALIDATIONS))
+
+    def _validate(self) -> bool:
+        self._check_finite()
+        with self.average.applied(self.operator) if self.average is not None else nullcontext():
+            self.position.validated(validate(self.operator, self.around.data, self.around.fabric))
+        return True
+
+    def _record(self, rate: float, norm: Tensor, *, validated: bool) -> None:
+        position = self.position
+        means = (self.loss_sums / position.summed_steps).tolist()
+        row: Row = {
+            "step": position.total_steps,
+            "phase": self.phase.name,
+            "phase_step": position.step,
+            "epoch": self.stream.epochs(position.step),
+            "fraction": self.fraction(),
+            "learning_rate": rate,
+            "loss": sum(means),
+            **{f"loss_{name}": mean for name, mean in zip(self.objective.names, means, strict=True)},
+            "gradient_norm": float(norm),
+            "seconds": position.seconds,
+            "seconds_per_step": self.clock.since_last_row(position) / position.summed_steps,
+        }
+        if validated and position.last is not None:
+            row["valid_relative_l2"] = position.last.relative_l2
+            row["valid_relative_h1"] = position.last.relative_h1
+        self.around.table.append(row)
+        self.loss_sums.zero_()
+        position.summed_steps = 0
+
+    def _store(self) -> None:
+        if self.around.store is None:
+            return
+        self._check_finite()
+        self.position.loss_sums = self.loss_sums.tolist()
+        state = TrainingState(
+            identity=self.around.identity,
+            position=self.position,
+            operator=self.operator.state_dict(),
+            optimizer=named_state(self.operator, self.optimizer),
+            average=self.average,
+            rows=self.around.table.rows,
+        )
+        self.around.store.write(state.to_dict(), phase=self.position.phase, step=self.position.step)
+
+    def _check_finite(self) -> None:
+        step = self.guard.first_bad_step()
+        if step is None:
+            return
+        kept = self.around.store.paths() if self.around.store is not None else []
+        last = f"the last good checkpoint is {kept[-1].name}" if kept else "there was no checkpoint yet"
+        raise TrainingError(
+            f"phase '{self.phase.name}': loss or gradient is not finite at step {step};"
+            f" {last}; try a smaller learning_rate (it is {self.phase.learning_rate:g}) or clip ({self.phase.clip})"
+        )
+
+    def _show(self, stage: Stage) -> None:
+        position = self.position
+        facts = {"learning rate": f"{self.optimizer.param_groups[0]['lr']:.1e}"}
+        if self.around.table.rows:
+            facts["loss"] = f"{self.around.table.rows[-1]['loss']:.4f}"
+        if position.last is not None:
+            facts["valid error"] = f"{100 * position.last.relative_l2:.2f} %"
+        done = position.step if self.phase.expected_steps(self.stream.samples) is not None else 100 * self.fraction()
+        stage.advance(done - stage.done, **facts)
+
+
+class Clock:
+    """Seconds of a phase, over all the runs that it took."""
+
+    def __init__(self, position: Position) -> None:
+        self._origin = time.perf_counter() - position.phase_seconds
+        self._earlier_phases = position.seconds - position.phase_seconds
+        self._row = position.phase_seconds
+        self._drawn = time.perf_counter()
+
+    def read(self, position: Position) -> None:
+        """Bring the position's seconds up to date."""
+        self.set(position, time.perf_counter() - self._origin)
+
+    def set(self, position: Position, seconds: float) -> None:
+        """Set the position's seconds to what another process's clock says."""
+        position.phase_seconds, position.seconds = seconds, self._earlier_phases + seconds
+
+    def since_last_row(self, position: Position) -> float:
+        """Seconds of the phase since this was last asked."""
+        seconds, self._row = position.phase_seconds - self._row, position.phase_seconds
+        return seconds
+
+    def redraw_due(self) -> bool:
+        """Whether the progress bar is old, asked between steps."""
+        due = time.perf_counter() - self._drawn > REDRAW_SECONDS
+        if due:
+            self._drawn = time.perf_counter()
+        return due
+
+
+def _crossed(before: float, after: float, parts: int) -> bool:
+    """Whether a multiple of 1/parts lies in (before, after]."""
+    return int(after * parts) > int(before * parts)
