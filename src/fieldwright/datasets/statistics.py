@@ -73,7 +73,7 @@ def statistics(layouts: list[Layout]) -> dict[str, dict[str, Any]]:
     for position, field in enumerate(layouts[0].fields):
         values, changes = Moments(), Moments()
         for layout in layouts:
-            for block in _blocks(layout, layout.fields[position]):
+            for block in blocks(layout, layout.fields[position]):
                 values.merge(_by_component(block, field))
                 if field.time_varying and layout.steps > 1:
                     axis = int(field.sample_varying)
@@ -86,8 +86,8 @@ def statistics(layouts: list[Layout]) -> dict[str, dict[str, Any]]:
     return table
 
 
-def _blocks(layout: Layout, field: FieldLayout) -> Iterator[np.ndarray]:
-    """The field's stored numbers in float64, some samples at a time."""
+def blocks(layout: Layout, field: FieldLayout) -> Iterator[np.ndarray]:
+    """The field's stored numbers in float64, samples first where it varies with them, some samples at a time."""
     array = MappedFile(layout).array(field)
     if not field.sample_varying:
         yield np.asarray(array[...], np.float64)
