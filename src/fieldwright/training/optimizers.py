@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from fieldwright.training.lion_k import LionK
 
+from fieldwright.training.lion_k import LionK
+
 OptimizerBuilder = Callable[[list[nn.Parameter], float, float], torch.optim.Optimizer]
 NamedState = dict[str, dict[str, Tensor]]
 
