@@ -1,8 +1,7 @@
 """What a recipe names: classes, ours or in the user's own file, and the arguments of their constructors.
 
-``darcy`` is looked up in a table; ``my_module:MyProblem`` is imported from a file beside the recipe's user, that is with
-the current directory on ``sys.path``. The settings given for a class are checked against its constructor's signature
-before anything is built.
+``darcy`` is looked up in a table; ``my_module:MyProblem`` is imported with the current directory on ``sys.path``. The
+settings given for a class are checked against its constructor's signature before anything is built.
 """
 
 from __future__ import annotations
@@ -70,12 +69,16 @@ def checked_settings(
 ) -> dict[str, Any]:
     """All settings of a class: those given, checked and converted to the constructor's types, and its defaults.
 
+    A default that YAML could not hold stays with the constructor.
     ``supplied`` names the arguments that the caller passes itself and that a recipe therefore may not set.
     Errors: `RecipeError` for an unknown or missing setting or a value of the wrong type.
     """
     model = _constructor_model(cls, frozenset(supplied))
     checked = validate(model, settings, path=path)
-    return {name: getattr(checked, name) for name in (*type(checked).model_fields, *(checked.model_extra or {}))}
+    given = {name: getattr(checked, name) for name in checked.model_fields_set}
+    defaults = {name: field.default for name, field in type(checked).model_fields.items() if _is_plain(field.default)}
+    return {name: given.get(name, defaults.get(name)) for name in (*type(checked).model_fields, *given)
+            if name in given or name in defaults}  # fmt: skip
 
 
 def validate(model: type[Model], tree: Mapping[str, Any], *, path: str = "") -> Model:
@@ -83,10 +86,8 @@ def validate(model: type[Model], tree: Mapping[str, Any], *, path: str = "") -> 
 
     Errors: `RecipeError` with the dotted path, the value, what is allowed and the nearest right name.
     """
-    try:
-        text = json.dumps(tree)
-    except (TypeError, ValueError) as error:
-        raise RecipeError(f"{path or 'recipe'}: {first_line(error)}; allowed are numbers, words and lists") from error
+    # What JSON does not know, such as a date, goes in as text and is refused as text, with its path.
+    text = json.dumps(tree, default=str)
     try:
         return model.model_validate_json(text, strict=True)
     except ValidationError as error:
@@ -130,6 +131,12 @@ def _constructor_model(cls: type, supplied: frozenset[str]) -> type[BaseModel]:
     return create_model(cls.__name__, __config__=config, **fields)
 
 
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
 def _explain(error: ValidationError, model: type[BaseModel], path: str) -> str:
     """One sentence for the first of pydantic's findings."""
     first = error.errors()[0]
@@ -146,9 +153,29 @@ def _explain(error: ValidationError, model: type[BaseModel], path: str) -> str:
         expected = str(context.get("expected", "")).replace("'", "").replace(" or ", ", ")
         return f"{where}: {value!r}; {allowed(str(value), expected.split(', '))}{more}"
     if kind == "value_error":
-        return f"{where}: {context.get('error', first['msg'])}{more}"
-    said = first["msg"].replace("Input should be", "it must be").replace("Value error, ", "")
+        return f"{_with_key(where, str(context.get('error', first['msg'])), model)}{more}"
+    said = first["msg"].replace("Input should be", "it must be")
+    for theirs, ours in _PLAIN_WORDS.items():
+        said = said.replace(theirs, ours)
     return f"{where}: {_shown(value)}; {said[0].lower()}{said[1:]}{more}"
+
+
+_PLAIN_WORDS = {
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid string": "text",
+    "a valid boolean": "true or false",
+    "a valid array": "a list",
+    "an object": "a mapping",
+    "a valid dictionary": "a mapping",
+}
+
+
+def _with_key(where: str, sentence: str, model: type[BaseModel]) -> str:
+    """ "training" and "optimizer 'x'; allowed are ..." as "training.optimizer: 'x'; allowed are ..."."""
+    key, _, rest = sentence.partition(" ")
+    key = key.rstrip(":")
+    return f"{where}.{key}: {rest}" if key in model.model_fields and rest[:1] in "'\"" else f"{where}: {sentence}"
 
 
 def _is_union(error: ValidationError) -> bool:

@@ -1,0 +1,280 @@
+"""The command line. Every command is a few lines around a function of the package, imported when it is called, so that
+``fieldwright --help`` answers at once.
+
+Results go to stdout, progress and errors to stderr. Exit code 2 and one line for everything that a user can mend, 130
+after Ctrl-C; a traceback is a defect of ours.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fieldwright.errors import FieldwrightError
+
+app = typer.Typer(
+    name="fieldwright",
+    help="From a PDE to a neural surrogate you can trust, in one command.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a packaged recipe, or path of a YAML file.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe: training.steps=60")
+]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Where results go.", show_default=False)]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Same as seed=... in the recipe.", show_default=False)]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:0, mps.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no notices.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on the last line of stdout.")]
+
+INTERRUPTED = 130
+STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
+
+
+@app.command(epilog="Example: fieldwright run darcy training.seconds=60 --out runs/quick")
+def run(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    out: Out = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Generate data, train, evaluate and report: the whole recipe. The same command continues an unfinished run."""
+    from fieldwright.pipeline import figures, five_figures
+
+    summary = _do_stages(recipe, overrides, out, seed, device, quiet, until="report")
+    if summary is not None:
+        _print(figures(summary), five_figures(summary), as_json=as_json)
+
+
+@app.command(epilog="Example: fieldwright train darcy training.steps=500")
+def train(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    out: Out = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Generate what is missing of the data and train, without evaluation; `run` goes on from there."""
+    summary = _do_stages(recipe, overrides, out, seed, device, quiet, until="train")
+    if summary is not None:
+        facts = {"directory": str(summary.directory), **summary.stages["train"]}
+        _print(facts, f"trained: {summary.directory / 'surrogate'}", as_json=as_json)
+
+
+@app.command(epilog="Example: fieldwright generate darcy samples=1000 problem.resolution=128 --out data/darcy")
+def generate(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    out: Out = None,
+    seed: Seed = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Draw and solve a dataset alone. samples=N makes N training samples; data.train, data.valid, data.test set splits."""
+    from fieldwright.pipeline import generate_stage, plain
+    from fieldwright.recipe import load_recipe, recipe_name
+
+    asked = [f"data.train={o.partition('=')[2]}" if o.startswith("samples=") else o for o in overrides or []]
+    chosen = load_recipe(recipe, _with_seed(asked, seed))
+    named = {o.partition("=")[0] for o in asked}
+    counts = {
+        split: count if asked == overrides or f"data.{split}" in named else 0
+        for split, count in chosen.data.counts.items()
+    }
+    path = out or Path("datasets") / recipe_name(recipe)
+    summary = generate_stage(chosen, path, counts=counts, reporter=_reporter(quiet))
+    facts = {**plain(summary), "samples": sum(summary.samples.values()), "splits": summary.samples, "path": str(path)}
+    text = (
+        f"{facts['samples']} samples in {summary.shards} shards at {path}, {summary.solve_seconds:.2f} s of solving by"
+        f" {summary.solver}, worst relative residual {summary.worst_residual:.1e}"
+    )
+    _print(facts, text, as_json=as_json)
+
+
+@app.command(epilog="Example: fieldwright inspect runs/darcy/dataset --draw samples.png")
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A dataset, or a run that has one.")],
+    draw: Annotated[Path | None, typer.Option("--draw", help="Draw samples into this PNG.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a dataset holds and verify its checksums."""
+    from fieldwright.datasets import draw_samples
+    from fieldwright.datasets import inspect as inspect_dataset
+    from fieldwright.pipeline import plain
+
+    path = path / "dataset" if (path / "dataset").is_dir() else path
+    inspection = inspect_dataset(path)
+    if draw is not None:
+        draw_samples(path, draw)
+    _print(plain(inspection), str(inspection), as_json=as_json)
+
+
+@app.command(epilog="Example: fieldwright evaluate runs/darcy")
+def evaluate(run: RunPath, device: Device = "auto", quiet: Quiet = False, as_json: Json = False) -> None:
+    """Evaluate a trained run again and rewrite its report."""
+    from fieldwright.pipeline import evaluate_again, figures, five_figures
+
+    summary = evaluate_again(run, device=device, reporter=_reporter(quiet))
+    _print(figures(summary), five_figures(summary), as_json=as_json)
+
+
+@app.command(epilog="Example: fieldwright predict runs/darcy permeability.npy --out pressure.npy --solve 1e-6")
+def predict(
+    run: RunPath,
+    inputs: Annotated[Path, typer.Argument(metavar="INPUT", help="Input fields: .npy, .npz, .h5, .hdf5 or .mat.")],
+    out: Out = None,
+    solve: Annotated[
+        float | None, typer.Option("--solve", help="Certify: solve to this relative residual.", show_default=False)
+    ] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Predict the outputs for fields in a file, with error estimates; the format of --out follows from its ending."""
+    from fieldwright.pipeline import predict_file
+
+    target = out or inputs.with_name(f"{inputs.stem}-predicted{inputs.suffix}")
+    facts = predict_file(run, inputs, target, rtol=solve, device=device, reporter=_reporter(quiet))
+    _print(facts, facts["sentence"], as_json=as_json)
+
+
+@app.command(epilog="Example: fieldwright report runs/darcy")
+def report(run: RunPath, as_json: Json = False) -> None:
+    """Write the report of an evaluated run again, without computing anything."""
+    from fieldwright.pipeline import report_again
+
+    path = report_again(run)
+    _print({"report": str(path)}, str(path), as_json=as_json)
+
+
+@app.command("list", epilog="Example: fieldwright list operators")
+def list_names(
+    what: Annotated[
+        str, typer.Argument(metavar="[WHAT]", help="problems, operators, recipes, solvers or gallery.")
+    ] = "all",
+    as_json: Json = False,
+) -> None:
+    """Name problems, operators, recipes and solvers, with one line each."""
+    from fieldwright.catalogue import catalogue
+
+    sections = catalogue(what)
+    width = max(len(name) for names in sections.values() for name in names)
+    lines = [
+        line
+        for section, names in sections.items()
+        for line in (section, *(f"  {name:{width}}  {summary}" for name, summary in names.items()))
+    ]
+    _print(sections, "\n".join(lines), as_json=as_json)
+
+
+@app.command(epilog="Example: fieldwright doctor")
+def doctor(as_json: Json = False) -> None:
+    """Check versions, threads, compiler cache, disk, accelerator and browser."""
+    from fieldwright.doctor import examine
+
+    checks = examine()
+    lines = [f"{'ok  ' if check.good else 'MIND'}  {check.name}: {check.finding}" for check in checks]
+    facts = {check.name: {"good": check.good, "finding": check.finding} for check in checks}
+    _print(facts, "\n".join(lines), as_json=as_json)
+
+
+@app.command(epilog="Example: fieldwright reproduce multigrid-neural-operator")
+def reproduce(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A method of the gallery; `fieldwright list gallery`.")],
+    out: Out = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure a method's headline on this machine and write its page of the gallery."""
+    from fieldwright.gallery import reproduce as reproduce_method
+
+    path = reproduce_method(name, out or Path("docs/gallery"), reporter=_reporter(quiet))
+    _print({"page": str(path)}, str(path), as_json=as_json)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit."""
+    sys.exit(run_command(sys.argv[1:] if arguments is None else arguments))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run one command and return its exit code."""
+    try:
+        code = app(arguments or ["--help"], standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        return _interrupted()
+    except FieldwrightError as error:
+        if type(error).__name__ == "TrainingStopped":
+            return _interrupted(str(error))
+        return _failed(str(error))
+    except OSError as error:
+        if error.errno not in STORAGE_ERRNOS:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        return _failed(f"{where}{error.strerror or error}")
+    except Exception as error:
+        # Bad usage: typer's exceptions carry their sentence in format_message, whichever click it is built on.
+        sentence = getattr(error, "format_message", None)
+        if sentence is None:
+            raise
+        return _failed(sentence())
+
+
+def _do_stages(
+    recipe: str,
+    overrides: list[str] | None,
+    out: Path | None,
+    seed: int | None,
+    device: str,
+    quiet: bool,
+    *,
+    until: str,
+) -> Any:
+    from fieldwright import pipeline
+    from fieldwright.recipe import load_recipe, recipe_name
+
+    chosen = load_recipe(recipe, _with_seed(overrides or [], seed))
+    directory = out or Path("runs") / recipe_name(recipe)
+    return pipeline.run(chosen, directory, device=device, until=until, reporter=_reporter(quiet))
+
+
+def _with_seed(overrides: list[str], seed: int | None) -> list[str]:
+    return overrides if seed is None else [*overrides, f"seed={seed}"]
+
+
+def _reporter(quiet: bool) -> Any:
+    from fieldwright.progress import Reporter
+
+    return Reporter(quiet=quiet)
+
+
+def _print(facts: dict[str, Any], text: str, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(facts, allow_nan=False, default=str), flush=True)
+    else:
+        print(text, flush=True)
+
+
+def _failed(sentence: str) -> int:
+    print(f"fieldwright: {' '.join(sentence.split())}", file=sys.stderr, flush=True)
+    return 2
+
+
+def _interrupted(sentence: str = "interrupted") -> int:
+    print(f"fieldwright: {sentence}; the same command goes on from where it stopped", file=sys.stderr, flush=True)
+    return INTERRUPTED

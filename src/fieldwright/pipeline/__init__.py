@@ -1,0 +1,25 @@
+"""From a recipe to a finished run, stage by stage."""
+
+from fieldwright.pipeline.again import evaluate_again, report_again
+from fieldwright.pipeline.directory import RunDirectory
+from fieldwright.pipeline.environment import environment
+from fieldwright.pipeline.figures import figures, five_figures
+from fieldwright.pipeline.predict import predict_file
+from fieldwright.pipeline.run import STAGES, RunSummary, run, summarise_run
+from fieldwright.pipeline.stages import generate_stage, plain
+
+__all__ = [
+    "STAGES",
+    "RunDirectory",
+    "RunSummary",
+    "environment",
+    "evaluate_again",
+    "figures",
+    "five_figures",
+    "generate_stage",
+    "plain",
+    "predict_file",
+    "report_again",
+    "run",
+    "summarise_run",
+]

@@ -1,0 +1,192 @@
+"""The stages of a run, each a function from what the directory holds to facts for ``run.json``."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fieldwright.analysis.evaluate import Evaluation
+from fieldwright.datasets import FieldDataset, GenerationSummary, Normalizer, generate
+from fieldwright.errors import FieldwrightError, RecipeError, StorageError
+from fieldwright.operators import build_operator
+from fieldwright.pipeline.directory import RunDirectory
+from fieldwright.problems import Problem
+from fieldwright.progress import Reporter
+from fieldwright.recipe import Recipe
+from fieldwright.settings import first_line
+from fieldwright.surrogate import Surrogate
+from fieldwright.training import TrainingData, TrainingSummary, train
+
+FITTED_SAMPLES = 4096
+"""Normalisation is fitted to the first so many training samples: more would not move a mean by a hundredth of a deviation."""
+
+
+def plan(recipe: Recipe, directory: Path) -> str:
+    """One sentence that says what the run will do, after checking that it can: the operator fits, the disk has room.
+
+    Errors: `RecipeError` when the operator refuses its settings or the problem's fields; `StorageError` when the disk
+    cannot hold the dataset.
+    """
+    problem, operator = recipe.build_problem(), seeded_operator(recipe)
+    check_operator(operator, problem)
+    counts = recipe.data.counts
+    per_sample = 4 * problem.grid.points * (len(problem.inputs) + 2 * len(problem.outputs))
+    check_disk(directory, per_sample * sum(counts.values()))
+    size = " x ".join(map(str, problem.grid.shape))
+    weights = sum(p.numel() for p in operator.parameters())
+    return (
+        f"{recipe.problem.kind} at {size}: {counts['train']} training, {counts['valid']} validation and"
+        f" {counts['test']} test samples by solver '{recipe.data.solver}', a {recipe.operator.kind} operator of"
+        f" {weights:,} weights, {budget(recipe)}, seed {recipe.seed}; results in {directory}"
+    )
+
+
+def budget(recipe: Recipe) -> str:
+    """What training may use, in words: "4000 steps of training in batches of 8"."""
+    parts = []
+    for phase in recipe.training.to_phases():
+        limits = {"steps": phase.steps, "epochs": phase.epochs, "seconds": phase.seconds}
+        given = " or ".join(f"{value:g} {unit}" for unit, value in limits.items() if value is not None)
+        parts.append(
+            f"{given} of {phase.batch_size} samples" if phase.steps else f"{given}, {phase.batch_size} samples a step"
+        )
+    return ", then ".join(parts)
+
+
+def generate_stage(
+    recipe: Recipe, path: Path, *, counts: dict[str, int] | None = None, reporter: Reporter
+) -> GenerationSummary:
+    """Draw, solve and store what is missing of the dataset."""
+    return generate(
+        recipe.build_problem(),
+        path,
+        counts=counts or recipe.data.counts,
+        seed=recipe.seed,
+        solver=recipe.data.solver,
+        rtol=recipe.data.rtol,
+        shard_samples=recipe.data.shard_samples,
+        reporter=reporter,
+    )
+
+
+def train_stage(
+    recipe: Recipe, work: RunDirectory, *, device: str, reporter: Reporter
+) -> tuple[Surrogate, TrainingSummary]:
+    """Train the operator on the stored samples, from the last checkpoint if there is one."""
+    problem = recipe.build_problem()
+    train_split, valid_split = (FieldDataset(work.dataset, split) for split in ("train", "valid"))
+    fitted = train_split.batch(range(min(len(train_split), FITTED_SAMPLES)))
+    inputs, outputs = (
+        Normalizer.fit(fields, names=names)
+        for fields, names in zip(fitted, (train_split.input_names, train_split.output_names), strict=True)
+    )
+    operator = seeded_operator(recipe)
+    summary = train(
+        operator,
+        recipe.training.to_phases(),
+        TrainingData(train_split, valid_split, inputs, outputs, problem.grid),
+        directory=work.path,
+        seed=recipe.seed,
+        device=device,
+        symmetries=problem.symmetries() if recipe.training.augment else (),
+        reporter=reporter,
+    )
+    return Surrogate(summary.operator, inputs, outputs, problem, recipe.operator.settings), summary
+
+
+def evaluate_stage(recipe: Recipe, work: RunDirectory, *, device: str, reporter: Reporter) -> Evaluation:
+    """Read the test split, once, compare the surrogate with it and with the solvers, and keep what was found."""
+    surrogate = Surrogate.load(work.surrogate).to(device_name(device))
+    inputs, outputs = FieldDataset(work.dataset, "test").arrays()
+    evaluation = evaluate(
+        surrogate,
+        surrogate.problem,
+        inputs,
+        outputs,
+        settings=recipe.evaluation,
+        seed=recipe.seed,
+        baseline_seconds=recipe.baseline.seconds,
+        reporter=reporter,
+    )
+    evaluation.save(work.path)
+    return evaluation
+
+
+def device_name(device: str) -> str:
+    """ "auto" as the device that training chooses for it, another name as it is."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def seeded_operator(recipe: Recipe) -> nn.Module:
+    """The untrained operator; its first weights follow from the recipe's seed.
+
+    Errors: `RecipeError` for a setting that the constructor refuses.
+    """
+    problem = recipe.build_problem()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        try:
+            return build_operator(
+                recipe.operator.kind,
+                recipe.operator.settings,
+                len(problem.inputs),
+                len(problem.outputs),
+                problem.grid.dimension,
+                problem.boundary,
+            )
+        except RecipeError:
+            raise
+        except (FieldwrightError, TypeError, ValueError, RuntimeError) as error:
+            raise RecipeError(f"operator: {first_line(error)}") from error
+
+
+def check_operator(operator: nn.Module, problem: Problem) -> None:
+    """Send one sample of zeros through the operator.
+
+    Errors: `RecipeError` when it fails or returns fields of another shape.
+    """
+    shape = problem.grid.shape
+    name = type(operator).__name__
+    try:
+        with torch.no_grad():
+            fields = operator(torch.zeros(1, len(problem.inputs), *shape))
+    except (FieldwrightError, RuntimeError, TypeError, ValueError) as error:
+        raise RecipeError(f"operator: {name} cannot take fields of shape {shape}: {first_line(error)}") from error
+    expected = (1, len(problem.outputs), *shape)
+    if tuple(getattr(fields, "shape", ())) != expected:
+        raise RecipeError(
+            f"operator: {name} returned shape {tuple(getattr(fields, 'shape', ()))}; {expected} is needed"
+        )
+
+
+def check_disk(directory: Path, needed: int) -> None:
+    """Errors: `StorageError` when less than ``needed`` bytes are free where ``directory`` is or will be."""
+    there = directory.absolute()
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise StorageError(
+            f"{directory}: the dataset needs {needed / 2**30:.3g} GiB and the disk has {free / 2**30:.3g} GiB free"
+        )
+
+
+def plain(value: Any) -> Any:
+    """A dataclass tree as JSON values: paths become text, NaN and infinity null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,266 @@
+"""The `Surrogate`: an operator with its normalisation and the problem it stands for.
+
+Given physical inputs a, it predicts outputs û, says from the discrete residual r = f - A(a) û how wrong they are likely
+to be, and, when that is not good enough, hands û to the solver as the initial guess and returns the certified answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from fieldwright.datasets import Normalizer
+from fieldwright.errors import DataError, FieldwrightError, InputError, SolverError, StorageError
+from fieldwright.operators import OPERATORS, build_operator, load_operator, save_operator
+from fieldwright.problems import PROBLEMS, Problem, SteadyProblem
+from fieldwright.problems.named import named_problem
+from fieldwright.settings import class_name, first_line
+from fieldwright.solvers import METHODS, Solution, residual_estimate
+
+POINTS_PER_BATCH = 2**17
+"""Inputs go through the operator in batches of about this many grid points: enough to fill the machine, not memory."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Outputs in physical units and, per sample, what the discrete residual says of them.
+
+    ``fields``          û, in the precision of the inputs
+    ``error_estimate``  η ≈ ‖û - u‖₂ / ‖u‖₂ against the exact solution u of the discrete system
+    ``error_bound``     B >= ‖û - u‖₂ / ‖u‖₂, guaranteed where the solver can guarantee it and infinite elsewhere
+    ``residual``        ‖f - A û‖₂ / ‖f‖₂
+
+    How η and B come about is told in `fieldwright.solvers.residual_estimate`. All three are NaN for a problem that does
+    not state a linear system.
+    """
+
+    fields: Float[Tensor, "batch channel *space"]
+    error_estimate: Float[Tensor, " batch"]
+    error_bound: Float[Tensor, " batch"]
+    residual: Float[Tensor, " batch"]
+
+
+@dataclass(frozen=True)
+class CertifiedSolution:
+    """Outputs that satisfy the discrete system to the tolerance asked for, and what the prediction was worth.
+
+    ``solution.iterations`` started from the prediction; ``iterations_without_guess`` from the problem's own guess, with
+    the same method (None when not asked for).
+    """
+
+    fields: Float[Tensor, "batch channel *space"]
+    solution: Solution
+    iterations_without_guess: Int[Tensor, " batch"] | None
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """An operator that acts on normalised fields, the normalisation, and the problem.
+
+    ``operator_settings`` are the constructor's arguments, needed to `save` an operator that is not one of ours.
+
+    Example: ``Surrogate.load("runs/darcy").predict(permeability).fields``
+    """
+
+    operator: nn.Module
+    inputs_normalizer: Normalizer
+    outputs_normalizer: Normalizer
+    problem: Problem
+    operator_settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the operator's weights are."""
+        weight = next(self.operator.parameters(), None)
+        return torch.device("cpu") if weight is None else weight.device
+
+    def to(self, device: torch.device | str) -> Surrogate:
+        """The same surrogate with its operator on another device.
+
+        Errors: `InputError` for a device that is unknown or not there.
+        """
+        try:
+            return dataclasses.replace(self, operator=self.operator.to(torch.device(device)))
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(f"device: '{device}'; {first_line(error)}") from error
+
+    def fields(self, inputs: Tensor) -> Float[Tensor, "batch channel *space"]:
+        """The predicted outputs alone, in physical units and the inputs' precision.
+
+        Errors: `InputError` for a wrong number of axes or channels, a grid that problem or operator cannot take, NaN or
+        infinity.
+        """
+        problem = self.problem_for(inputs)
+        points = max(1, inputs[0].numel() // inputs.shape[1]) if len(inputs) else 1
+        chunks = inputs.split(max(1, POINTS_PER_BATCH // points))
+        expected = (len(problem.outputs), *inputs.shape[2:])
+        return torch.cat([self._outputs(chunk, expected) for chunk in chunks])
+
+    def predict(self, inputs: Tensor) -> Prediction:
+        """Outputs with an error estimate per sample.
+
+        Errors: `InputError` as `fields`.
+        """
+        problem = self.problem_for(inputs)
+        fields = self.fields(inputs)
+        if not isinstance(problem, SteadyProblem):
+            unknown = torch.full((len(inputs),), torch.nan, dtype=torch.float64)
+            return Prediction(fields, unknown, unknown, unknown)
+        step = max(1, POINTS_PER_BATCH // problem.grid.points)
+        estimates = [
+            residual_estimate(problem.system(a.detach().cpu().double()), u[:, 0].detach().cpu().double())
+            for a, u in zip(inputs.split(step), fields.split(step), strict=True)
+        ]
+        return Prediction(
+            fields,
+            error_estimate=torch.cat([e.estimate for e in estimates]),
+            error_bound=torch.cat([e.bound for e in estimates]),
+            residual=torch.cat([e.residual for e in estimates]),
+        )
+
+    def solve(
+        self,
+        inputs: Tensor,
+        rtol: float = 1e-6,
+        *,
+        method: str = "auto",
+        compare: bool = True,
+    ) -> CertifiedSolution:
+        """The numerical solution to relative residual ``rtol``, started from the prediction.
+
+        ``compare`` solves a second time without the prediction, to say how many iterations it saved.
+        Errors: `InputError` as `fields`; `SolverError` naming the samples that did not converge.
+        """
+        problem = self.problem_for(inputs)
+        physical = inputs.detach().cpu().double()
+        guess = self.fields(physical)
+        fields, solution = problem.solve(physical, rtol=rtol, method=method, guess=guess)
+        if solution.failed:
+            named = ", ".join(map(str, solution.failed[:5])) + (" and more" if len(solution.failed) > 5 else "")
+            raise SolverError(f"solve: samples {named} did not reach a relative residual of {rtol:g}")
+        without = None
+        if compare:
+            same = solution.method if solution.method in METHODS else method
+            without = problem.solve(physical, rtol=rtol, method=same)[1].iterations
+        return CertifiedSolution(fields, solution, without)
+
+    def problem_for(self, inputs: Tensor) -> Problem:
+        """The problem at the inputs' resolution.
+
+        Errors: `InputError` for inputs that are not (batch, channel, *space) of this problem, NaN or infinity.
+        """
+        problem = self.problem
+        dimension = problem.grid.dimension
+        space = tuple(inputs.shape[2:])
+        if inputs.ndim == dimension + 2 and space != problem.grid.shape and len(set(space)) == 1:
+            try:
+                problem = problem.at(space[0])
+            except (FieldwrightError, TypeError) as error:
+                raise InputError(f"inputs of resolution {space[0]}: {first_line(error)}") from error
+        problem.check_inputs(inputs)
+        return problem
+
+    def _outputs(self, inputs: Tensor, expected: tuple[int, ...]) -> Tensor:
+        trained = self.operator.training
+        self.operator.eval()
+        try:
+            with torch.inference_mode():
+                encoded = self.inputs_normalizer.encode(inputs.to(self.device, torch.float32))
+                decoded = self.outputs_normalizer.decode(self.operator(encoded))
+        except RuntimeError as error:
+            if tuple(inputs.shape[2:]) == self.problem.grid.shape:
+                raise
+            raise InputError(
+                f"inputs of resolution {expected[1:]}: {type(self.operator).__name__} cannot take it, it was trained on"
+                f" {self.problem.grid.shape} ({first_line(error)})"
+            ) from error
+        finally:
+            self.operator.train(trained)
+        if tuple(decoded.shape[1:]) != expected:
+            raise InputError(
+                f"operator: {type(self.operator).__name__} returned fields of shape {tuple(decoded.shape[1:])};"
+                f" the outputs have {expected}"
+            )
+        return decoded.to(inputs.device, inputs.dtype).clone()
+
+    def save(self, directory: Path | str) -> None:
+        """Write the directory that `load` reads, whole or not at all.
+
+        Errors: `StorageError` when it cannot be written.
+        """
+        target = Path(directory)
+        partial, old = target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.old")
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            kind = class_name(type(self.operator), OPERATORS)
+            if kind in OPERATORS:
+                save_operator(self.operator, partial)
+            else:
+                save_file({k: v.detach().cpu().contiguous() for k, v in self.operator.state_dict().items()},
+                          partial / "model.safetensors")  # fmt: skip
+            (partial / "surrogate.json").write_text(json.dumps(self._description(kind), indent=2) + "\n")
+            if target.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                target.rename(old)
+            partial.rename(target)
+            shutil.rmtree(old, ignore_errors=True)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise StorageError(f"{target}: the surrogate cannot be written: {first_line(error)}") from error
+
+    @classmethod
+    def load(cls, directory: Path | str) -> Surrogate:
+        """A saved surrogate, or the surrogate of a run directory.
+
+        Errors: `DataError` when there is none, or a file of it is damaged.
+        """
+        path = Path(directory)
+        path = path / "surrogate" if (path / "surrogate").is_dir() else path
+        file = path / "surrogate.json"
+        if not file.is_file():
+            raise DataError(f"{directory}: holds no surrogate (no surrogate.json)")
+        try:
+            description = json.loads(file.read_text())
+            problem = named_problem(description["problem"]["kind"], description["problem"]["settings"])
+            inputs, outputs = (Normalizer.from_dict(description["normalizers"][k]) for k in ("inputs", "outputs"))
+            kind, settings = description["operator"]["kind"], description["operator"]["settings"]
+        except FieldwrightError as error:
+            raise DataError(f"{file}: {first_line(error)}") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{file}: not the description of a surrogate: {type(error).__name__} {error}") from error
+        operator = load_operator(path) if kind in OPERATORS else _load_foreign(path, kind, settings, problem)
+        return cls(operator.eval(), inputs, outputs, problem, settings)
+
+    def _description(self, kind: str) -> dict[str, Any]:
+        return {
+            "format": 1,
+            "problem": {"kind": class_name(type(self.problem), PROBLEMS), "settings": self.problem.settings()},
+            "operator": {"kind": kind, "settings": self.operator_settings},
+            "inputs": [dataclasses.asdict(field) for field in self.problem.inputs],
+            "outputs": [dataclasses.asdict(field) for field in self.problem.outputs],
+            "normalizers": {"inputs": self.inputs_normalizer.to_dict(), "outputs": self.outputs_normalizer.to_dict()},
+        }
+
+
+def _load_foreign(path: Path, kind: str, settings: dict[str, Any], problem: Problem) -> nn.Module:
+    operator = build_operator(
+        kind, settings, len(problem.inputs), len(problem.outputs), problem.grid.dimension, problem.boundary
+    )
+    try:
+        operator.load_state_dict(load_file(path / "model.safetensors"), strict=True)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise DataError(
+            f"{path / 'model.safetensors'}: does not hold the weights of {kind}: {first_line(error)}"
+        ) from error
+    return operator
