@@ -16,27 +16,27 @@ from torch import Tensor
 from fieldwright.solvers.padded_stencil import PaddedStencil
 
 Preconditioner = Callable[[Tensor], Tensor]
-"""Maps residuals of unit size, float32 (batch *space), to M⁻¹ times them up to one positive factor per sample."""
+"""Maps float32 residuals (batch *space) to M⁻¹ times them, up to one positive factor per sample."""
 
 
 class ConjugateGradients:
-    """The state of an iteration on a block; `run` goes on with it.
+    """The state of an iteration for A u = r from u = 0 on a block; `run` goes on with it.
 
-    ``u`` and ``r`` are in the padded layout of ``stencil``; ``target`` is the norm of r at which a sample is done.
+    ``u`` and ``r`` (which is overwritten) are in the padded layout of ``stencil``, r at most of unit size, because the
+    preconditioner works in float32; ``target`` is the norm of r at which a sample is done.
     """
 
     def __init__(
         self,
         stencil: PaddedStencil,
         precondition: Preconditioner,
-        u: Float[Tensor, "batch padded"],
         r: Float[Tensor, "batch padded"],
         target: Float[Tensor, " batch"],
     ) -> None:
         self.stencil = stencil
         self.precondition = precondition
         self.target = target
-        self.u = u
+        self.u = torch.zeros_like(r)
         self.r = r
         self.norm: Float[Tensor, " batch"] = torch.linalg.vecdot(r, r).sqrt()
         self.iterations: Int[Tensor, " batch"] = torch.zeros_like(target, dtype=torch.int64)
@@ -76,18 +76,14 @@ class ConjugateGradients:
             setattr(self, name, torch.where(mask, theirs, mine))
 
     def _direction(self, active: Bool[Tensor, " batch"]) -> None:
-        """p = z + β p, with z from r scaled to unit size: float32 would overflow on residuals in physical units."""
-        column = (-1, *[1] * len(self.stencil.shape))
-        size = torch.where(self.norm > 0, self.norm, 1.0)
-        unit = (self.stencil.interior(self.r) * (1 / size).reshape(column)).float()
-        self.stencil.interior(self._z).copy_(self.precondition(unit))
-        self._z *= size[:, None]
+        """p = z + β p."""
+        z = self.precondition(self.stencil.interior(self.r).float())
+        self.stencil.interior(self._z).copy_(z)
         rz = torch.linalg.vecdot(self.r, self._z)
         if self._fresh:
             self._p.copy_(self._z)
             self._fresh = False
         else:
-            # A frozen sample keeps its last p: β = 0 / anything finite, and it is not used again.
             beta = torch.where(active & (self._rz != 0), rz / self._rz, 0.0)
             self._p.mul_(beta[:, None]).add_(self._z)
         self._rz = torch.where(active, rz, self._rz)

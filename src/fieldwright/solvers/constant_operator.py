@@ -6,13 +6,14 @@ its diagonal mass (½ where a node lies on a Neumann wall, else 1). With S = W^-
     L = Σ_a c_a (K_a ⊗ the W_b of the other axes) + σ (all W),
     L⁻¹ = W^-½ Qᵀ (Σ_a c_a λ_a + σ)⁻¹ Q W^-½            (products over the axes),
 
-where Q is the sine, cosine or Fourier basis that meets both walls (`fieldwright.transforms`). The strengths c_a are read
-off the couplings of the system, so that anisotropy (of the coefficient or of the spacing) is in the operator.
+where Q is the sine, cosine or Fourier basis that meets both walls (`fieldwright.transforms`). The strengths c_a are
+read off the couplings of the system, so that anisotropy (of the coefficient or of the spacing) is in the operator.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from fieldwright.errors import SolverError
 from fieldwright.solvers.folded_basis import FoldedBasis
-from fieldwright.solvers.stencil import StencilSystem, shifted
+from fieldwright.solvers.stencil import StencilSystem
 from fieldwright.transforms import Basis, basis, wavenumbers
 
 BASES: dict[tuple[str, str, str], Basis] = {
@@ -85,19 +86,21 @@ class ConstantOperator:
     strength: Float[Tensor, "batch axis"]
     shift: Float[Tensor, " batch"]
 
-    @cached_property
-    def eigenvalues(self) -> Float[Tensor, "batch *mode"]:
-        """Σ_a c_a λ_a + σ for every combination of modes; exactly 0 on the kernel."""
+    def inverse_eigenvalues(self, orders: Sequence[Tensor] | None = None) -> Float[Tensor, "batch *mode"]:
+        """1 / (Σ_a c_a λ_a + σ) for every combination of modes, 0 on the kernel (so that L⁻¹ is the pseudo-inverse).
+
+        ``orders`` rearranges the modes of each axis; it must leave mode 0 in its place.
+        """
         total = self._column(self.shift)
         for index, axis in enumerate(self.axes):
-            total = total + self._column(self.strength[:, index]) * self._line(axis.eigenvalues, index)
-        scale = total.flatten(1).abs().amax(1)
-        return torch.where(total.abs() > 1e-13 * self._column(scale), total, 0.0)
-
-    @cached_property
-    def inverse_eigenvalues(self) -> Float[Tensor, "batch *mode"]:
-        """The reciprocals, with 0 for the kernel (so that L⁻¹ below is the pseudo-inverse)."""
-        return torch.where(self.eigenvalues != 0, 1 / self.eigenvalues, 0.0)
+            line = axis.eigenvalues.to(self.shift.device)
+            line = line if orders is None else line[orders[index]]
+            total = total + self._column(self.strength[:, index]) * self._line(line, index)
+        inverse = total.reciprocal()
+        # The lowest mode is the only one that can be in the kernel, and then its eigenvalue is exactly 0.
+        lowest = inverse[(slice(None), *[0] * len(self.axes))]
+        lowest[~lowest.isfinite()] = 0.0
+        return inverse
 
     @cached_property
     def mass(self) -> Float[Tensor, " *space"]:
@@ -120,12 +123,10 @@ class ConstantOperator:
         """L⁻¹ f by one transform to modes and one back, in the precision of ``f``."""
         root = self.mass.sqrt().to(f)
         bases = [FoldedBasis(axis.matrix, dtype=f.dtype, device=f.device) for axis in self.axes]
-        inverse = self.inverse_eigenvalues.to(f)
         modes = f / root
         for axis, line in enumerate(bases):
             modes = line.forward(modes, axis)
-            inverse = inverse.index_select(axis + 1, line.order)
-        modes = modes * inverse
+        modes = modes * self.inverse_eigenvalues([line.order for line in bases]).to(f)
         for axis, line in enumerate(bases):
             modes = line.backward(modes, axis)
         return modes / root
@@ -137,14 +138,17 @@ class ConstantOperator:
         return per_point.to(self.shift.device).reshape(1, -1, *[1] * (len(self.axes) - axis - 1))
 
 
-def couplings(system: StencilSystem) -> list[tuple[tuple[int, ...], Float[Tensor, "batch *space"], Tensor]]:
-    """(offset, -coefficient, where the neighbour is in the grid) of every off-diagonal entry of the stencil."""
-    inside = torch.ones((1, *system.shape), dtype=torch.float64, device=system.rhs.device)
-    return [
-        (offset, -system.coefficients[:, index], shifted(inside, offset, system.boundary.periodic)[0] > 0)
-        for index, offset in enumerate(system.offsets)
-        if any(offset)
-    ]
+def couplings(system: StencilSystem) -> list[tuple[tuple[int, ...], Float[Tensor, "batch *place"], tuple[slice, ...]]]:
+    """(offset, -coefficient, the box of points whose neighbour is in the grid) of every off-diagonal entry."""
+    found = []
+    for index, offset in enumerate(system.offsets):
+        if any(offset):
+            box = tuple(
+                slice(None) if wraps else slice(max(-step, 0), max(n - max(step, 0), max(-step, 0)))
+                for step, n, wraps in zip(offset, system.shape, system.boundary.periodic, strict=True)
+            )
+            found.append((offset, -system.coefficients[(slice(None), index, *box)], box))
+    return found
 
 
 def nearest_constant_operator(system: StencilSystem) -> ConstantOperator:
@@ -157,19 +161,21 @@ def nearest_constant_operator(system: StencilSystem) -> ConstantOperator:
     Errors: `SolverError` when the couplings of an axis do not have a positive mean.
     """
     batch, dimension = system.batch, len(system.shape)
-    strength = system.rhs.new_zeros(batch, dimension, dtype=torch.float64)
+    strength = system.rhs.new_zeros(batch, dimension)
     coupled = [False] * dimension
-    interior = torch.ones(system.shape, dtype=torch.bool, device=system.rhs.device)
     row_sum = system.diagonal.clone()
-    for offset, value, inside in couplings(system):
-        interior &= inside
-        row_sum -= value * inside
-        if not bool(inside.any()):
+    interior = [slice(0, n) for n in system.shape]
+    for offset, value, box in couplings(system):
+        row_sum[(slice(None), *box)] -= value
+        interior = [
+            slice(max(old.start, new.start or 0), min(old.stop, n if new.stop is None else new.stop))
+            for old, new, n in zip(interior, box, system.shape, strict=True)
+        ]
+        if value[0].numel() == 0:
             continue
-        held = value[:, inside]
-        positive = (held > 0).all(1, keepdim=True)
-        geometric = torch.where(positive, held, 1.0).log().mean(1).exp()
-        mean = torch.where(positive[:, 0], geometric, held.mean(1))
+        held = value.flatten(1)
+        positive = held.amin(1) > 0
+        mean = torch.where(positive, held.clamp_min(torch.finfo(held.dtype).tiny).log().mean(1).exp(), held.mean(1))
         for axis, step in enumerate(offset):
             strength[:, axis] += 0.5 * step**2 * mean
             coupled[axis] = coupled[axis] or step != 0
@@ -182,8 +188,9 @@ def nearest_constant_operator(system: StencilSystem) -> ConstantOperator:
         sample, axis = (int(i) for i in (strength <= 0).nonzero()[0])
         raise SolverError(f"spectral: sample {sample} has no positive mean coupling along axis {axis}")
     shift = torch.zeros_like(size)
-    if bool(interior.any()):
-        mean = row_sum[:, interior].mean(1)
+    inner = row_sum[(slice(None), *interior)].flatten(1)
+    if inner.shape[1] > 0:
+        mean = inner.mean(1)
         shift = torch.where(mean > 1e-9 * size, mean, 0.0)
     axes = tuple(
         axis_modes(n, system.centring, *sides) for n, sides in zip(system.shape, system.boundary.sides, strict=True)

@@ -33,7 +33,7 @@ PROBE_CONTRAST = 10.0
 PROBE_ITERATIONS = 6
 MAX_ITERATIONS = 1000
 ROUNDS = 6
-BLOCK_POINTS = 2**17
+BLOCK_POINTS = 2**16
 
 
 def supports_spectral(system: StencilSystem) -> str | None:
@@ -98,7 +98,7 @@ def _on_threads(block, places: list[slice]) -> list[tuple[Tensor, Tensor]]:
 
 
 class SpectralPreconditioner:
-    """z = M⁻¹ r in float32, M = D^½ L D^½ (D = 1 for *plain*), with L scaled to mean eigenvalue 1."""
+    """z = M⁻¹ r in float32, M = D^½ L D^½ (D = 1 for *plain*), with L scaled to mean diagonal 1."""
 
     def __init__(
         self, operator: ConstantOperator, *, scaling: Float[Tensor, "batch *space"] | None, kernel: bool
@@ -106,11 +106,9 @@ class SpectralPreconditioner:
         self._kernel = kernel
         device = operator.shift.device
         self._bases = [FoldedBasis(axis.matrix, dtype=torch.float32, device=device) for axis in operator.axes]
-        eigenvalues = operator.eigenvalues
-        inverse = operator.inverse_eigenvalues * _column(eigenvalues.flatten(1).mean(1), eigenvalues)
-        for axis, line in enumerate(self._bases):
-            inverse = inverse.index_select(axis + 1, line.order)
-        self._inverse = inverse.float()
+        # Relative to the mean diagonal: physical units may be far outside the range of float32.
+        inverse = operator.inverse_eigenvalues([line.order for line in self._bases])
+        self._inverse = (inverse * _column(operator.diagonal.flatten(1).mean(1), inverse)).float()
         root = operator.mass.sqrt() if scaling is None else (operator.mass * scaling).sqrt()
         self._root = None if bool((root == 1).all()) else (1 / root).float()
 
@@ -150,13 +148,16 @@ def _solve_block(
         if not bool(wanted.any()):
             break
         previous = norm
-        goal = torch.where(wanted, 0.9 * target, torch.inf)
+        # The correction e of A e = r / ‖r‖: its residuals fit float32 whatever the units of f.
+        size = torch.where(norm > 0, norm, 1.0)
+        r /= size[:, None]
+        goal = torch.where(wanted, 0.9 * target / size, torch.inf)
         if precondition is None:
-            state, precondition = _probe(system, operator, stencil, u, r, goal, limit)
+            state, precondition = _probe(system, operator, stencil, r, goal, limit)
         else:
-            state = ConjugateGradients(stencil, precondition, u, r, goal)
+            state = ConjugateGradients(stencil, precondition, r, goal)
         state.run(limit - iterations)
-        u = state.u
+        u.addcmul_(state.u, size[:, None])
         iterations += state.iterations
     values = stencil.interior(u).contiguous()
     if system.nullspace:
@@ -168,7 +169,6 @@ def _probe(
     system: StencilSystem,
     operator: ConstantOperator,
     stencil: PaddedStencil,
-    u: Float[Tensor, "batch padded"],
     r: Float[Tensor, "batch padded"],
     goal: Float[Tensor, " batch"],
     limit: int,
@@ -179,11 +179,11 @@ def _probe(
     contrast = scaling.flatten(1).amax(1) / scaling.flatten(1).amin(1)
     uncertain = (contrast > PROBE_CONTRAST) & (goal < torch.inf)
     if not bool(uncertain.any()):
-        return ConjugateGradients(stencil, plain, u, r, goal), plain
-    first = ConjugateGradients(stencil, plain, u.clone(), r.clone(), goal)
+        return ConjugateGradients(stencil, plain, r, goal), plain
+    first = ConjugateGradients(stencil, plain, r.clone(), goal)
     first.run(min(PROBE_ITERATIONS, limit))
     second = ConjugateGradients(
-        stencil, SpectralPreconditioner(operator, scaling=scaling, kernel=system.nullspace), u, r, goal
+        stencil, SpectralPreconditioner(operator, scaling=scaling, kernel=system.nullspace), r, goal
     )
     second.run(min(PROBE_ITERATIONS, limit))
     better = uncertain & (second.norm < first.norm)
