@@ -1,0 +1,438 @@
+"""Coarse levels of black-box multigrid in two dimensions: nine-point operators, samples in SIMD lanes, float32.
+
+A level stores, on a frame of zero ghosts, the diagonal and four couplings, positive where the matrix entry is negative:
+
+    (A u)_ij = c u_ij - Σ (coupling × neighbour),     e: to (i, j+1)   s: (i+1, j)   se: (i+1, j+1)   sw: (i+1, j-1)
+
+Coarse unknowns (I, J) sit on fine points (2I+1, 2J+1). The points between are named for where their coarse neighbours
+lie: H = (2I+1, 2J) between west and east, V = (2I, 2J+1) between north and south, X = (2I, 2J) amid four. A point
+outside the grid has zero couplings, hence zero weights, so any size coarsens and a wall needs no special case.
+
+Source: J. E. Dendy, Black box multigrid, J. Comput. Phys. 48 (1982).
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from fieldwright.solvers.lanes import LANES, larger, load, narrow, reciprocal_above, spread, store, widen
+
+# Arrays of one level, in the order in which `level_field` finds them.
+DIAGONAL, INVERSE, EAST, SOUTH, SOUTHEAST, SOUTHWEST, RIGHT, SOLUTION = range(8)
+LEVEL_ARRAYS = 8
+# Interpolation from the level below (coarser), stored on that level's frame.
+X_NW, X_NE, X_SW, X_SE, H_WEST, H_EAST, V_NORTH, V_SOUTH = range(8)
+WEIGHT_ARRAYS = 8
+X_WEIGHT_ARRAYS = 4
+# Columns of the table of levels.
+ROWS, COLUMNS, STRIDE, SIZE, START, WEIGHTS = range(6)
+
+compiled = numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+
+
+@compiled
+def level_field(space, table, level, number):
+    """Array ``number`` of a level, as a view into the workspace."""
+    first = table[level, START] + number * table[level, SIZE]
+    return space[first * LANES : (first + table[level, SIZE]) * LANES]
+
+
+@compiled
+def weight_field(space, table, level, number):
+    """Interpolation weights ``number`` from ``level + 1`` to ``level``."""
+    size = table[level + 1, SIZE]
+    first = table[level, WEIGHTS] + number * size
+    return space[first * LANES : (first + size) * LANES]
+
+
+@compiled
+def interpolate(space, table, level):
+    """Operator-dependent weights: H and V from the stencil collapsed across their line, X from its full equation.
+
+    Collapsing is w_W = (w + nw + sw) / (c - n - s) and so on; an X point satisfies its equation exactly.
+    """
+    rows, columns, stride = table[level + 1, ROWS], table[level + 1, COLUMNS], table[level + 1, STRIDE]
+    fine = table[level, STRIDE]
+    c, inverse = level_field(space, table, level, DIAGONAL), level_field(space, table, level, INVERSE)
+    e = level_field(space, table, level, EAST)
+    s = level_field(space, table, level, SOUTH)
+    se = level_field(space, table, level, SOUTHEAST)
+    sw = level_field(space, table, level, SOUTHWEST)
+    hw, he = weight_field(space, table, level, H_WEST), weight_field(space, table, level, H_EAST)
+    vn, vs = weight_field(space, table, level, V_NORTH), weight_field(space, table, level, V_SOUTH)
+    nw, ne = weight_field(space, table, level, X_NW), weight_field(space, table, level, X_NE)
+    xw, xe = weight_field(space, table, level, X_SW), weight_field(space, table, level, X_SE)
+    small = spread(np.float32(1e-6))
+    for i in range(rows):
+        for j in range(columns + 1):
+            k, f = (i + 1) * stride + j + 1, (2 * i + 2) * fine + 2 * j + 1
+            d = load(c, f)
+            a = spread(np.float32(1)) / larger(d - load(s, f) - load(s, f - fine), small * d)
+            store(hw, k, a * (load(e, f - 1) + load(se, f - fine - 1) + load(sw, f)))
+            store(he, k, a * (load(e, f) + load(sw, f - fine + 1) + load(se, f)))
+    for i in range(rows + 1):
+        for j in range(columns):
+            k, f = (i + 1) * stride + j + 1, (2 * i + 1) * fine + 2 * j + 2
+            d = load(c, f)
+            a = spread(np.float32(1)) / larger(d - load(e, f) - load(e, f - 1), small * d)
+            store(vn, k, a * (load(s, f - fine) + load(se, f - fine - 1) + load(sw, f - fine + 1)))
+            store(vs, k, a * (load(s, f) + load(sw, f) + load(se, f)))
+    for i in range(rows + 1):
+        for j in range(columns + 1):
+            k, f = (i + 1) * stride + j + 1, (2 * i + 1) * fine + 2 * j + 1
+            a = load(inverse, f)
+            west, east, north, south = load(e, f - 1), load(e, f), load(s, f - fine), load(s, f)
+            store(nw, k, a * (load(se, f - fine - 1) + west * load(vn, k - 1) + north * load(hw, k - stride)))
+            store(ne, k, a * (load(sw, f - fine + 1) + east * load(vn, k) + north * load(he, k - stride)))
+            store(xw, k, a * (load(sw, f) + west * load(vs, k - 1) + south * load(hw, k)))
+            store(xe, k, a * (load(se, f) + east * load(vs, k) + south * load(he, k)))
+
+
+@compiled
+def galerkin(space, table, level, scratch):
+    """Coarse operator Pᵀ A P on ``level + 1``, symmetric by construction.
+
+    A P vanishes on X points, so only C, H and V rows contribute. ``scratch`` holds A P on one row of H points and two
+    rows of V points, six coarse columns each: north-west, north, north-east, ... of the row or column they lie on.
+    """
+    rows, columns, stride = table[level + 1, ROWS], table[level + 1, COLUMNS], table[level + 1, STRIDE]
+    fine = table[level, STRIDE]
+    c = level_field(space, table, level, DIAGONAL)
+    e, s = level_field(space, table, level, EAST), level_field(space, table, level, SOUTH)
+    se, sw = level_field(space, table, level, SOUTHEAST), level_field(space, table, level, SOUTHWEST)
+    hw, he = weight_field(space, table, level, H_WEST), weight_field(space, table, level, H_EAST)
+    vn, vs = weight_field(space, table, level, V_NORTH), weight_field(space, table, level, V_SOUTH)
+    xnw, xne = weight_field(space, table, level, X_NW), weight_field(space, table, level, X_NE)
+    xsw, xse = weight_field(space, table, level, X_SW), weight_field(space, table, level, X_SE)
+    zero = spread(np.float32(0))
+    for i in range(rows + 1):
+        # V points of fine row 2i, into the half of the scratch that row i of V points owns.
+        base = 6 * stride * (1 + (i & 1))
+        for j in range(columns):
+            f, k, t = (2 * i + 1) * fine + 2 * j + 2, (i + 1) * stride + j + 1, base + 6 * j
+            w, o, n, u = load(e, f - 1), load(e, f), load(s, f - fine), load(s, f)
+            a, b, g, h = load(se, f - fine - 1), load(sw, f - fine + 1), load(sw, f), load(se, f)
+            d = load(c, f)
+            store(scratch, t, zero - w * load(xnw, k) - a * load(hw, k - stride))
+            store(
+                scratch,
+                t + 1,
+                d * load(vn, k)
+                - n
+                - w * load(xne, k)
+                - o * load(xnw, k + 1)
+                - a * load(he, k - stride)
+                - b * load(hw, k - stride + 1),
+            )
+            store(scratch, t + 2, zero - o * load(xne, k + 1) - b * load(he, k - stride + 1))
+            store(scratch, t + 3, zero - w * load(xsw, k) - g * load(hw, k))
+            store(
+                scratch,
+                t + 4,
+                d * load(vs, k) - u - w * load(xse, k) - o * load(xsw, k + 1) - g * load(he, k) - h * load(hw, k + 1),
+            )
+            store(scratch, t + 5, zero - o * load(xse, k + 1) - h * load(he, k + 1))
+        if i == 0:
+            continue
+        galerkin_row(space, table, level, scratch, i - 1)
+
+
+@compiled
+def galerkin_row(space, table, level, scratch, i):
+    """Row i of coarse unknowns: A P on its H points, then Pᵀ."""
+    columns, stride = table[level + 1, COLUMNS], table[level + 1, STRIDE]
+    fine = table[level, STRIDE]
+    c = level_field(space, table, level, DIAGONAL)
+    e, s = level_field(space, table, level, EAST), level_field(space, table, level, SOUTH)
+    se, sw = level_field(space, table, level, SOUTHEAST), level_field(space, table, level, SOUTHWEST)
+    hw, he = weight_field(space, table, level, H_WEST), weight_field(space, table, level, H_EAST)
+    vn, vs = weight_field(space, table, level, V_NORTH), weight_field(space, table, level, V_SOUTH)
+    xnw, xne = weight_field(space, table, level, X_NW), weight_field(space, table, level, X_NE)
+    xsw, xse = weight_field(space, table, level, X_SW), weight_field(space, table, level, X_SE)
+    cc, inverse = level_field(space, table, level + 1, DIAGONAL), level_field(space, table, level + 1, INVERSE)
+    ce, cs = level_field(space, table, level + 1, EAST), level_field(space, table, level + 1, SOUTH)
+    cse, csw = level_field(space, table, level + 1, SOUTHEAST), level_field(space, table, level + 1, SOUTHWEST)
+    zero, one = spread(np.float32(0)), spread(np.float32(1))
+    for j in range(columns + 1):
+        f, k, t = (2 * i + 2) * fine + 2 * j + 1, (i + 1) * stride + j + 1, 6 * j
+        w, o, n, u = load(e, f - 1), load(e, f), load(s, f - fine), load(s, f)
+        a, b, g, h = load(se, f - fine - 1), load(sw, f - fine + 1), load(sw, f), load(se, f)
+        d, below = load(c, f), k + stride
+        store(scratch, t, zero - n * load(xnw, k) - a * load(vn, k - 1))
+        store(
+            scratch,
+            t + 1,
+            d * load(hw, k)
+            - w
+            - n * load(xsw, k)
+            - u * load(xnw, below)
+            - a * load(vs, k - 1)
+            - g * load(vn, below - 1),
+        )
+        store(scratch, t + 2, zero - u * load(xsw, below) - g * load(vs, below - 1))
+        store(scratch, t + 3, zero - n * load(xne, k) - b * load(vn, k))
+        store(
+            scratch,
+            t + 4,
+            d * load(he, k) - o - n * load(xse, k) - u * load(xne, below) - b * load(vs, k) - h * load(vn, below),
+        )
+        store(scratch, t + 5, zero - u * load(xse, below) - h * load(vs, below))
+    north, south = 6 * stride * (1 + (i & 1)), 6 * stride * (2 - (i & 1))
+    for j in range(columns):
+        f, k = (2 * i + 2) * fine + 2 * j + 2, (i + 1) * stride + j + 1
+        below, west, east, north_t, south_t = k + stride, 6 * j, 6 * j + 6, north + 6 * j, south + 6 * j
+        w, o, n, u = load(e, f - 1), load(e, f), load(s, f - fine), load(s, f)
+        a, b, g, h = load(se, f - fine - 1), load(sw, f - fine + 1), load(sw, f), load(se, f)
+        # Weights of coarse point (i, j) on the points around it.
+        pw, pe, pn, ps = load(he, k), load(hw, k + 1), load(vs, k), load(vn, below)
+        diagonal = (
+            load(c, f)
+            - w * pw
+            - o * pe
+            - n * pn
+            - u * ps
+            - a * load(xse, k)
+            - b * load(xsw, k + 1)
+            - g * load(xne, below)
+            - h * load(xnw, below + 1)
+            + pw * load(scratch, west + 4)
+            + pe * load(scratch, east + 1)
+            + pn * load(scratch, north_t + 4)
+            + ps * load(scratch, south_t + 1)
+        )
+        store(cc, k, diagonal)
+        store(inverse, k, one / diagonal)
+        store(
+            ce,
+            k,
+            o * load(he, k + 1)
+            + b * load(xse, k + 1)
+            + h * load(xne, below + 1)
+            - pe * load(scratch, east + 4)
+            - pn * load(scratch, north_t + 5)
+            - ps * load(scratch, south_t + 2),
+        )
+        store(
+            cs,
+            k,
+            u * load(vs, below)
+            + g * load(xse, below)
+            + h * load(xsw, below + 1)
+            - ps * load(scratch, south_t + 4)
+            - pw * load(scratch, west + 5)
+            - pe * load(scratch, east + 2),
+        )
+        store(cse, k, h * load(xse, below + 1) - pe * load(scratch, east + 5) - ps * load(scratch, south_t + 5))
+        store(csw, k, g * load(xsw, below) - pw * load(scratch, west + 2) - ps * load(scratch, south_t + 3))
+
+
+@compiled
+def descend(space, table, level, ring):
+    """Smooth from zero by forward Gauss-Seidel and restrict the residual to the right-hand side of ``level + 1``.
+
+    After a forward sweep the residual is the strictly upper part of the operator times the solution.
+    """
+    rows, columns, stride = table[level, ROWS], table[level, COLUMNS], table[level, STRIDE]
+    e, s = level_field(space, table, level, EAST), level_field(space, table, level, SOUTH)
+    se, sw = level_field(space, table, level, SOUTHEAST), level_field(space, table, level, SOUTHWEST)
+    inverse = level_field(space, table, level, INVERSE)
+    b, x = level_field(space, table, level, RIGHT), level_field(space, table, level, SOLUTION)
+    zero = spread(np.float32(0))
+    for k in range(4 * stride):
+        store(ring, k, zero)
+    for i in range(rows + 2):
+        if i < rows:
+            last = zero
+            for k in range((i + 1) * stride + 1, (i + 1) * stride + columns + 1):
+                above = k - stride
+                known = (
+                    load(b, k)
+                    + load(s, above) * load(x, above)
+                    + load(se, above - 1) * load(x, above - 1)
+                    + load(sw, above + 1) * load(x, above + 1)
+                )
+                last = (known + load(e, k - 1) * last) * load(inverse, k)
+                store(x, k, last)
+        at = i - 1
+        if at < 0:
+            continue
+        line = (at & 3) * stride
+        for j in range(1, columns + 1):
+            k = (at + 1) * stride + j
+            below = k + stride
+            store(
+                ring,
+                line + j,
+                load(e, k) * load(x, k + 1)
+                + load(s, k) * load(x, below)
+                + load(se, k) * load(x, below + 1)
+                + load(sw, k) * load(x, below - 1),
+            )
+        if at >= 2 and at & 1 == 0:
+            restrict_row(space, table, level, ring, at // 2 - 1)
+
+
+@compiled
+def restrict_row(space, table, level, ring, i):
+    """Row i of Pᵀ r, from the fine residual's rows 2i, 2i + 1, 2i + 2 in the ring."""
+    columns, stride, fine = table[level + 1, COLUMNS], table[level + 1, STRIDE], table[level, STRIDE]
+    hw, he = weight_field(space, table, level, H_WEST), weight_field(space, table, level, H_EAST)
+    vn, vs = weight_field(space, table, level, V_NORTH), weight_field(space, table, level, V_SOUTH)
+    xnw, xne = weight_field(space, table, level, X_NW), weight_field(space, table, level, X_NE)
+    xsw, xse = weight_field(space, table, level, X_SW), weight_field(space, table, level, X_SE)
+    b = level_field(space, table, level + 1, RIGHT)
+    for j in range(columns):
+        k = (i + 1) * stride + j + 1
+        below = k + stride
+        up, at, down = (2 * i & 3) * fine, ((2 * i + 1) & 3) * fine, ((2 * i + 2) & 3) * fine
+        f = 2 * j + 2
+        store(
+            b,
+            k,
+            load(ring, at + f)
+            + load(he, k) * load(ring, at + f - 1)
+            + load(hw, k + 1) * load(ring, at + f + 1)
+            + load(vs, k) * load(ring, up + f)
+            + load(vn, below) * load(ring, down + f)
+            + load(xse, k) * load(ring, up + f - 1)
+            + load(xsw, k + 1) * load(ring, up + f + 1)
+            + load(xne, below) * load(ring, down + f - 1)
+            + load(xnw, below + 1) * load(ring, down + f + 1),
+        )
+
+
+@compiled
+def prolong_row(space, table, level, i):
+    """Add the coarse correction P x to row i."""
+    columns, stride, fine = table[level, COLUMNS], table[level + 1, STRIDE], table[level, STRIDE]
+    x, coarse = level_field(space, table, level, SOLUTION), level_field(space, table, level + 1, SOLUTION)
+    base, k0 = (i + 1) * fine + 1, (i // 2 + 1) * stride + 1
+    if i & 1:
+        hw, he = weight_field(space, table, level, H_WEST), weight_field(space, table, level, H_EAST)
+        for j in range((columns + 1) // 2):
+            f, k = base + 2 * j, k0 + j
+            west, here = load(coarse, k - 1), load(coarse, k)
+            store(x, f, load(x, f) + load(hw, k) * west + load(he, k) * here)
+            if 2 * j + 1 < columns:
+                store(x, f + 1, load(x, f + 1) + here)
+    else:
+        vn, vs = weight_field(space, table, level, V_NORTH), weight_field(space, table, level, V_SOUTH)
+        xnw, xne = weight_field(space, table, level, X_NW), weight_field(space, table, level, X_NE)
+        xsw, xse = weight_field(space, table, level, X_SW), weight_field(space, table, level, X_SE)
+        for j in range((columns + 1) // 2):
+            f, k = base + 2 * j, k0 + j
+            above = k - stride
+            north, south = load(coarse, above), load(coarse, k)
+            store(
+                x,
+                f,
+                load(x, f)
+                + load(xnw, k) * load(coarse, above - 1)
+                + load(xne, k) * north
+                + load(xsw, k) * load(coarse, k - 1)
+                + load(xse, k) * south,
+            )
+            if 2 * j + 1 < columns:
+                store(x, f + 1, load(x, f + 1) + load(vn, k) * north + load(vs, k) * south)
+
+
+@compiled
+def ascend(space, table, level):
+    """Add the coarse correction and smooth by backward Gauss-Seidel, the transpose of the sweep in `descend`."""
+    rows, columns, stride = table[level, ROWS], table[level, COLUMNS], table[level, STRIDE]
+    e, s = level_field(space, table, level, EAST), level_field(space, table, level, SOUTH)
+    se, sw = level_field(space, table, level, SOUTHEAST), level_field(space, table, level, SOUTHWEST)
+    inverse = level_field(space, table, level, INVERSE)
+    b, x = level_field(space, table, level, RIGHT), level_field(space, table, level, SOLUTION)
+    prolong_row(space, table, level, rows - 1)
+    for i in range(rows - 1, -1, -1):
+        if i > 0:
+            prolong_row(space, table, level, i - 1)
+        last = spread(np.float32(0))
+        for j in range(columns, 0, -1):
+            k = (i + 1) * stride + j
+            above, below = k - stride, k + stride
+            known = (
+                load(b, k)
+                + load(e, k - 1) * load(x, k - 1)
+                + load(s, above) * load(x, above)
+                + load(se, above - 1) * load(x, above - 1)
+                + load(sw, above + 1) * load(x, above + 1)
+                + load(s, k) * load(x, below)
+                + load(se, k) * load(x, below + 1)
+                + load(sw, k) * load(x, below - 1)
+            )
+            last = (known + load(e, k) * last) * load(inverse, k)
+            store(x, k, last)
+
+
+@compiled
+def factor_coarsest(space, table, level, band):
+    """Banded L D Lᵀ of the coarsest level's matrix, unknowns numbered along its shorter side first.
+
+    ``band`` holds per unknown q: 1/D_q, then L_{q+1,q} .. L_{q+width,q}. A pivot that rounding cannot tell from zero
+    (constants in the kernel) gets 1/D = 0, which holds that unknown at zero.
+    """
+    rows, columns, stride = table[level, ROWS], table[level, COLUMNS], table[level, STRIDE]
+    c = level_field(space, table, level, DIAGONAL)
+    e, s = level_field(space, table, level, EAST), level_field(space, table, level, SOUTH)
+    se, sw = level_field(space, table, level, SOUTHEAST), level_field(space, table, level, SOUTHWEST)
+    short, long = min(rows, columns), max(rows, columns)
+    width, unknowns = short + 1, short * long
+    zero = spread(0.0)
+    for q in range(unknowns * (width + 1)):
+        store(band, q, zero)
+    for q in range(unknowns):
+        along, across = q // short, q % short
+        i, j = (across, along) if rows < columns else (along, across)
+        k, at = (i + 1) * stride + j + 1, q * (width + 1)
+        store(band, at, widen(load(c, k)))
+        if across + 1 < short:
+            store(band, at + 1, zero - widen(load(s if rows < columns else e, k)))
+        if along + 1 < long:
+            store(band, at + short, load(band, at + short) - widen(load(e if rows < columns else s, k)))
+            if across + 1 < short:
+                store(band, at + short + 1, zero - widen(load(se, k)))
+            if across > 0:
+                # (along + 1, across - 1): south-west when rows run along, and its mirror image when columns do.
+                place = k - stride + 1 if rows < columns else k
+                store(band, at + short - 1, load(band, at + short - 1) - widen(load(sw, place)))
+    tiny = spread(1e-6)
+    for q in range(unknowns):
+        at = q * (width + 1)
+        i, j = (q % short, q // short) if rows < columns else (q // short, q % short)
+        size = widen(load(c, (i + 1) * stride + j + 1)) * tiny
+        inverse = reciprocal_above(load(band, at), size)
+        store(band, at, inverse)
+        for m in range(1, min(width, unknowns - 1 - q) + 1):
+            factor = load(band, at + m) * inverse
+            for t in range(m, min(width, unknowns - 1 - q) + 1):
+                place = (q + m) * (width + 1) + t - m
+                store(band, place, load(band, place) - factor * load(band, at + t))
+        for m in range(1, min(width, unknowns - 1 - q) + 1):
+            store(band, at + m, load(band, at + m) * inverse)
+
+
+@compiled
+def solve_coarsest(space, table, level, band, work):
+    """x = A⁻¹ b on the coarsest level, in float64."""
+    rows, columns, stride = table[level, ROWS], table[level, COLUMNS], table[level, STRIDE]
+    b, x = level_field(space, table, level, RIGHT), level_field(space, table, level, SOLUTION)
+    short, unknowns = min(rows, columns), rows * columns
+    width = short + 1
+    for q in range(unknowns):
+        i, j = (q % short, q // short) if rows < columns else (q // short, q % short)
+        store(work, q, widen(load(b, (i + 1) * stride + j + 1)))
+    for q in range(unknowns):
+        at, value = q * (width + 1), load(work, q)
+        for m in range(1, min(width, unknowns - 1 - q) + 1):
+            store(work, q + m, load(work, q + m) - load(band, at + m) * value)
+    for q in range(unknowns - 1, -1, -1):
+        at = q * (width + 1)
+        value = load(work, q) * load(band, at)
+        for m in range(1, min(width, unknowns - 1 - q) + 1):
+            value = value - load(band, at + m) * load(work, q + m)
+        store(work, q, value)
+        i, j = (q % short, q // short) if rows < columns else (q // short, q % short)
+        store(x, (i + 1) * stride + j + 1, narrow(value))
