@@ -1,0 +1,7 @@
+"""One self-contained HTML page that says how good a surrogate is and when it pays."""
+
+from fieldwright.report.facts import RunFacts
+from fieldwright.report.page import render_report, write_report
+from fieldwright.report.verdict import KeyFigure, Verdict, key_figures, verdict
+
+__all__ = ["KeyFigure", "RunFacts", "Verdict", "key_figures", "render_report", "verdict", "write_report"]

@@ -1,0 +1,161 @@
+"""The report's line figures: learning curve, spectrum of the error, estimate against truth, time per sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from fieldwright.analysis import Evaluation, Timing
+from fieldwright.report.quantities import duration
+from fieldwright.report.svg import BLUE, GREEN, GREY, INK, MUTED, ORANGE, inline_svg, new_figure
+
+WIDTH, HEIGHT = 4.7, 3.3
+"""Inches: the width of half a desktop page, and little more than a phone's."""
+
+MOST_POINTS = 400
+"""Points drawn of a longer series: more cannot be told apart and only weigh on the page."""
+
+
+def learning_curve(metrics: Sequence[Mapping[str, Any]]) -> str | None:
+    """Training loss and validation error against the step; None where fewer than two steps are on record."""
+    series = {name: _series(metrics, name) for name in ("loss", "valid_relative_l2")}
+    if all(len(steps) < 2 for steps, _ in series.values()):
+        return None
+    looks = {
+        "loss": ("training loss", {"color": GREY, "linewidth": 1.2}),
+        "valid_relative_l2": ("validation, relative L2", {"color": BLUE, "marker": "o", "markersize": 3.5}),
+    }
+    with new_figure(WIDTH, HEIGHT) as figure:
+        axes = figure.subplots()
+        for name, (label, look) in looks.items():
+            steps, values = series[name]
+            if len(steps):
+                axes.plot(steps, values, label=label, **look)
+        axes.set(xlabel="training step", yscale="log")
+        _readable_log(axes, "y")
+        axes.legend()
+        return inline_svg(figure, "learning-curve", "Training loss and validation error against the training step.")
+
+
+def error_spectrum(evaluation: Evaluation) -> str:
+    """Mean energy of truth and error by wavenumber, logarithmic on both axes."""
+    wavenumber = evaluation.arrays["wavenumber"]
+    with new_figure(WIDTH, HEIGHT) as figure:
+        axes = figure.subplots()
+        for name, label, colour, style in (
+            ("truth_spectrum", "truth", INK, "-"),
+            ("error_spectrum", "error of the prediction", ORANGE, "--"),
+        ):
+            energy = evaluation.arrays[name]
+            shown = (wavenumber > 0) & (energy > 1e-14 * evaluation.arrays["truth_spectrum"].max())
+            axes.plot(wavenumber[shown], energy[shown], style, color=colour, label=label)
+        axes.set(xscale="log", yscale="log", xlabel="wavenumber (half-waves per box)", ylabel="energy")
+        _readable_log(axes, "y")
+        axes.legend()
+        return inline_svg(figure, "spectrum", "Mean energy of the true fields and of the error against the wavenumber.")
+
+
+def estimate_scatter(evaluation: Evaluation) -> str | None:
+    """Error estimate and error bound against the true error, sample by sample; None without any estimate."""
+    looks = {
+        "in distribution": ("o", BLUE, "estimate, test set"),
+        "shift": ("^", ORANGE, "estimate, out of distribution"),
+        "resolution": ("s", GREEN, "estimate, other resolutions"),
+    }
+    rows = [(i, row) for i, row in enumerate(evaluation.errors) if row.estimate]
+    if not rows:
+        return None
+    arrays = evaluation.arrays
+    with new_figure(WIDTH, WIDTH * 0.86) as figure:
+        axes = figure.subplots()
+        bounds = np.concatenate([arrays[f"bound_{i}"] for i, _ in rows])
+        errors = np.concatenate([arrays[f"error_{i}"] for i, _ in rows])
+        finite = np.isfinite(bounds)
+        if finite.any():
+            axes.plot(*_thinned(errors[finite], bounds[finite]), "_", color=GREY, markersize=5, label="bound")
+        labelled: set[str] = set()
+        for i, row in reversed(rows):
+            marker, colour, label = looks[row.kind]
+            axes.plot(
+                *_thinned(arrays[f"error_{i}"], arrays[f"estimate_{i}"]),
+                marker,
+                color=colour,
+                markersize=3.5,
+                markerfacecolor=colour if row.kind == "in distribution" else "white",
+                label=None if label in labelled else label,
+            )
+            labelled.add(label)
+        span = np.array([errors.min() / 1.3, errors.max() * 1.3])
+        axes.plot(span, span, "-", color=INK, linewidth=1, label="estimate = truth")
+        for factor in (0.5, 2):
+            axes.plot(span, factor * span, ":", color=MUTED, linewidth=1, label="factor 2" if factor == 2 else None)
+        axes.set(xscale="log", yscale="log", xlim=span, xlabel="true relative L2 error", ylabel="estimate, bound")
+        _readable_log(axes, "x")
+        _readable_log(axes, "y")
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, handlelength=1.4)
+        return inline_svg(
+            figure,
+            "estimate",
+            "Error estimate and error bound against the true error of each sample, with the line where they agree.",
+        )
+
+
+def time_per_sample(evaluation: Evaluation) -> str:
+    """Seconds per sample at the same accuracy: the median as a mark, the range of the repeats as a bar."""
+    speed = evaluation.speed
+    bars: list[tuple[str, float, Timing | None, str, str]] = [
+        ("surrogate, in batches", speed.batched.seconds, speed.batched, "o", BLUE),
+        ("surrogate, one by one", speed.one_by_one.seconds, speed.one_by_one, "o", BLUE),
+    ]
+    looks = {"ours": ("s", ORANGE), "scipy": ("D", GREEN), "user": ("^", INK)}
+    for solver in sorted(speed.solvers, key=lambda s: s.seconds):
+        name = {"ours": f"our {solver.name} solver"}.get(solver.kind, solver.name)
+        bars.append((name, solver.seconds, solver.timing, *looks[solver.kind]))
+    with new_figure(WIDTH, 0.9 + 0.42 * len(bars)) as figure:
+        axes = figure.subplots()
+        axes.set(xscale="log", xlabel="seconds per sample", ylim=(len(bars) - 0.55, -0.75), yticks=[])
+        times = [t for _, s, timing, *_ in bars for t in ((s, timing.fastest, timing.slowest) if timing else (s,))]
+        axes.set_xlim(min(times) / 1.6, max(max(times) * 1.6, min(times) * 30))
+        axes.spines["left"].set_visible(False)
+        for place, (name, seconds, timing, marker, colour) in enumerate(bars):
+            axes.text(
+                0.0,
+                place - 0.28,
+                f"{name}: {duration(seconds)}",
+                transform=axes.get_yaxis_transform(),
+                verticalalignment="center",
+                fontsize=8.5,
+            )
+            axes.axhline(place, color=GREY, linewidth=0.5, linestyle=":")
+            if timing:
+                axes.plot((timing.fastest, timing.slowest), (place, place), "-", color=colour, linewidth=4, alpha=0.4)
+            axes.plot(seconds, place, marker, color=colour, markersize=6)
+        return inline_svg(figure, "times", "Seconds per sample of the surrogate and of each solver, logarithmic.")
+
+
+def _series(metrics: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
+    points = [(float(row["step"]), float(row[name])) for row in metrics if row.get(name) not in (None, "")]
+    array = np.array(points, dtype=np.float64).reshape(-1, 2)
+    array = array[np.isfinite(array).all(1) & (array[:, 1] > 0)]
+    every = max(1, -(-len(array) // MOST_POINTS))
+    return array[::every, 0], array[::every, 1]
+
+
+def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    every = max(1, -(-len(x) // MOST_POINTS))
+    return x[::every], y[::every]
+
+
+def _readable_log(axes: Axes, which: str) -> None:
+    """Label 1, 2 and 5 of each decade where there are fewer than two decades, powers of ten alone otherwise."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
+    decades = np.log10(high / low)
+    axis.set_minor_formatter(NullFormatter())
+    if decades < 2:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(lambda value, _: f"{value:.3g}")

@@ -1,0 +1,130 @@
+"""The report's tables as rows of text, each cell with the heading it stands under."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fieldwright.analysis import ErrorSummary, Evaluation, Timing
+from fieldwright.report.facts import RunFacts
+from fieldwright.report.quantities import SPACE, count, duration, number, percent, shape
+
+
+@dataclass(frozen=True)
+class Table:
+    """Headings and rows; the first cell of a row is its heading. ``group`` rows name the group they open."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+KINDS = {"in distribution": "as trained", "shift": "other distribution", "resolution": "other resolution"}
+
+
+def error_table(evaluation: Evaluation) -> Table:
+    """Median, 95th percentile and worst of relative L2 and H1 errors, a row per set of samples."""
+    return Table(
+        (
+            "Samples",
+            "L2 median",
+            f"L2 95{SPACE}%",
+            "L2 worst",
+            "H1 median",
+            f"H1 95{SPACE}%",
+            "H1 worst",
+            "Grid",
+            "Count",
+            "Kind",
+        ),
+        tuple(
+            (
+                row.name,
+                *_three(row.l2),
+                *_three(row.h1),
+                shape(row.shape) if row.shape else "–",
+                count(row.l2.count) if row.l2 else "0",
+                KINDS[row.kind],
+            )
+            for row in evaluation.errors
+        ),
+    )
+
+
+def defect_table(evaluation: Evaluation) -> Table:
+    """Residual and conservation defects of the predictions, and of the stored reference beside them."""
+    return Table(
+        ("Defect", "Median", "95 %", "Worst", "Reference, worst"),
+        tuple(
+            (
+                row.name,
+                number(row.prediction.median),
+                number(row.prediction.p95),
+                number(row.prediction.worst),
+                number(row.truth.worst) if row.truth else "–",
+            )
+            for row in evaluation.defects
+        ),
+    )
+
+
+def estimate_table(evaluation: Evaluation) -> Table:
+    """How estimate and bound compare with the true error, a row per set of samples."""
+    return Table(
+        ("Samples", "Correlation", "Within a factor 2", "Estimate / truth", "Bound / truth", "Bound violated"),
+        tuple(
+            (
+                row.name,
+                "–" if quality.correlation is None else f"{quality.correlation:.2f}".replace("-", "−"),
+                percent(quality.within_factor_2),
+                number(quality.median_ratio),
+                "no bound" if quality.median_bound is None else number(quality.median_bound),
+                f"{quality.violations} of {quality.bounded}",
+            )
+            for row in evaluation.errors
+            if (quality := row.estimate)
+        ),
+    )
+
+
+def break_even_table(evaluation: Evaluation, facts: RunFacts) -> Table:
+    """What each solver costs at the surrogate's accuracy and from how many samples on the surrogate is cheaper."""
+    speeds = {solver.name: solver for solver in evaluation.speed.solvers}
+    rows = []
+    for row in evaluation.break_even(facts.preparation_seconds):
+        speed = speeds[row.name]
+        rows.append(
+            (
+                f"our fastest: {row.name}" if row.kind == "ours" else row.name,
+                "as stated by you" if speed.error is None else percent(speed.error),
+                _with_spread(row.solver_seconds, speed.timing),
+                duration(row.surrogate_seconds),
+                "never" if row.count is None else f"{count(row.count)} samples",
+            )
+        )
+    return Table(("Against", "Its error", "Its time", "Surrogate's time", "Break-even"), tuple(rows))
+
+
+def fact_rows(values: Mapping[str, Any], prefix: str = "") -> tuple[tuple[str, str], ...]:
+    """Names and values as text, nested mappings with dotted names, unknown values as a dash."""
+    rows: list[tuple[str, str]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            rows += fact_rows(value, f"{prefix}{name}.")
+        elif isinstance(value, (list, tuple)):
+            rows.append((prefix + name, ", ".join(map(str, value))))
+        else:
+            rows.append((prefix + name, "–" if value is None else str(value)))
+    return tuple(rows)
+
+
+def _three(summary: ErrorSummary | None) -> tuple[str, str, str]:
+    if summary is None:
+        return ("–", "–", "–")
+    return percent(summary.median), percent(summary.p95), percent(summary.worst)
+
+
+def _with_spread(seconds: float, timing: Timing | None) -> str:
+    if timing is None or timing.repeats < 2:
+        return duration(seconds)
+    return f"{duration(seconds)} ({duration(timing.fastest)} to {duration(timing.slowest)})"
