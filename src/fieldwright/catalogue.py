@@ -23,7 +23,7 @@ def catalogue(what: str = "all") -> dict[str, dict[str, str]]:
         "operators": {name: _first_line(cls) for name, cls in OPERATORS.items()},
         "recipes": packaged_recipes(),
         "solvers": dict(METHODS),
-        "gallery": dict(GALLERY),
+        "gallery": {name: entry.summary for name, entry in GALLERY.items()},
     }
     if what == "all":
         return kinds

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fieldwright.errors import FieldwrightError
+from fieldwright.errors import DataError, FieldwrightError
 
 app = typer.Typer(
     name="fieldwright",
@@ -27,7 +27,7 @@ app = typer.Typer(
 
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a packaged recipe, or path of a YAML file.")]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe: training.steps=60")
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Changes to the recipe: training.steps=60")
 ]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Where results go.", show_default=False)]
@@ -84,7 +84,7 @@ def generate(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Draw and solve a dataset alone. samples=N makes N training samples; data.train, data.valid, data.test set splits."""
+    """Draw and solve a dataset alone: samples=N training samples, or the splits data.train, data.valid, data.test."""
     from fieldwright.pipeline import generate_stage, plain
     from fieldwright.recipe import load_recipe, recipe_name
 
@@ -114,13 +114,14 @@ def inspect(
     """Say what a dataset holds and verify its checksums."""
     from fieldwright.datasets import draw_samples
     from fieldwright.datasets import inspect as inspect_dataset
-    from fieldwright.pipeline import plain
 
     path = path / "dataset" if (path / "dataset").is_dir() else path
     inspection = inspect_dataset(path)
-    if draw is not None:
+    if draw is not None and inspection.sound:
         draw_samples(path, draw)
-    _print(plain(inspection), str(inspection), as_json=as_json)
+    _print(inspection.to_dict(), "\n".join(inspection.lines()), as_json=as_json)
+    if not inspection.sound:
+        raise DataError("; ".join(inspection.troubles))
 
 
 @app.command(epilog="Example: fieldwright evaluate runs/darcy")
@@ -164,7 +165,7 @@ def report(run: RunPath, as_json: Json = False) -> None:
 @app.command("list", epilog="Example: fieldwright list operators")
 def list_names(
     what: Annotated[
-        str, typer.Argument(metavar="[WHAT]", help="problems, operators, recipes, solvers or gallery.")
+        str, typer.Argument(metavar="WHAT", help="problems, operators, recipes, solvers or gallery.")
     ] = "all",
     as_json: Json = False,
 ) -> None:
@@ -202,8 +203,10 @@ def reproduce(
     """Measure a method's headline on this machine and write its page of the gallery."""
     from fieldwright.gallery import reproduce as reproduce_method
 
-    path = reproduce_method(name, out or Path("docs/gallery"), reporter=_reporter(quiet))
-    _print({"page": str(path)}, str(path), as_json=as_json)
+    directory = out or Path("docs/gallery")
+    measured = reproduce_method(name, directory, reporter=_reporter(quiet))
+    page = str(directory / f"{name}.md")
+    _print({"page": page, "seconds": measured.seconds}, page, as_json=as_json)
 
 
 def main(arguments: list[str] | None = None) -> None:

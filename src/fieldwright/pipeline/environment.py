@@ -32,9 +32,7 @@ def environment(device: str = "cpu") -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "device": device,
-        "accelerator": torch.cuda.get_device_name()
-        if device.startswith("cuda") and torch.cuda.is_available()
-        else None,
+        "accelerator": torch.cuda.get_device_name(device) if on_gpu else None,
     }
 
 

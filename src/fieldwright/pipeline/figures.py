@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from fieldwright.errors import DataError
+from fieldwright.pipeline.directory import RunDirectory
+from fieldwright.pipeline.facts import run_facts
 from fieldwright.pipeline.run import RunSummary
+from fieldwright.report import key_figures, verdict
 
 
 def figures(summary: RunSummary) -> dict[str, Any]:
@@ -44,33 +47,15 @@ def figures(summary: RunSummary) -> dict[str, Any]:
 
 
 def five_figures(summary: RunSummary) -> str:
-    """The five figures that matter, a line each, and where the report is.
+    """The verdict, the five figures that matter, a line each, and where the report is.
 
     Errors: `DataError` for a run that has not been evaluated.
     """
-    facts = figures(summary)
-    evaluation = summary.evaluation
-    assert evaluation is not None  # `figures` has seen to it
-    fastest = evaluation.speed.fastest
-    against = f", {fastest.name} {_seconds(fastest.seconds)} at the same error" if fastest else ""
-    counts = "; ".join(
-        f"{'never' if count is None else f'after {count:,} samples'} against {name}"
-        for name, count in facts["break_evens"].items()
-    )
-    lines = (
-        ("median error", f"{facts['median_relative_l2']:.2%} relative L2 on {facts['test_samples']} unseen samples"),
-        ("95th percentile", f"{facts['p95_relative_l2']:.2%}, worst {facts['worst_relative_l2']:.2%}"),
-        ("error estimate", f"within a factor of 2 of the true error for {_share(facts['estimate_within_factor_2'])}"),
-        ("time per sample", f"surrogate {_seconds(facts['surrogate_seconds_per_sample'])}{against}"),
-        ("break-even", counts or "no solver reached this error"),
-        ("report", facts["report"] or "not written"),
-    )
-    return "\n".join(f"{name:16} {text}" for name, text in lines)
-
-
-def _seconds(value: float) -> str:
-    return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"
-
-
-def _share(value: float | None) -> str:
-    return "no sample (the problem states no linear system)" if value is None else f"{value:.0%} of the samples"
+    work = RunDirectory(summary.directory)
+    report = figures(summary)["report"]
+    facts = run_facts(work.read_recipe(), work)
+    assert summary.evaluation is not None  # `figures` has seen to it
+    rows = [(f.label, f.value, f.note) for f in key_figures(summary.evaluation, facts)]
+    first, second = (max(len(row[i]) for row in rows) for i in (0, 1))
+    lines = [f"  {label:{first}}  {value:>{second}}  {note}" for label, value, note in rows]
+    return "\n".join([verdict(summary.evaluation, facts).sentence, *lines, f"Report: {report or 'not written'}"])

@@ -30,8 +30,8 @@ def predict_file(
     """Read input fields from ``source``, predict, and write outputs with their error estimates to ``target``.
 
     With ``rtol`` the outputs are certified: solved to that relative residual, from the prediction. A file of one array
-    holds (sample, *space) or (sample, channel, *space), or one sample without its axis; a file of named arrays holds one
-    (sample, *space) per input field. ``target`` gets an array per output field, and ``error_estimate``,
+    holds (sample, *space) or (sample, channel, *space), or one sample without its axis; a file of named arrays holds
+    one (sample, *space) per input field. ``target`` gets an array per output field, and ``error_estimate``,
     ``error_bound`` and ``residual`` per sample where its format holds names.
 
     Errors: `DataError` for a file that cannot be read or lacks a field, `InputError` for fields the surrogate cannot

@@ -15,7 +15,7 @@ from fieldwright.errors import RecipeError
 from fieldwright.pipeline.directory import RunDirectory
 from fieldwright.pipeline.environment import environment
 from fieldwright.pipeline.facts import generation_seconds, run_facts
-from fieldwright.pipeline.stages import evaluate_stage, generate_stage, plain, plan, train_stage
+from fieldwright.pipeline.stages import device_name, evaluate_stage, generate_stage, plain, plan, train_stage
 from fieldwright.progress import SILENT, Reporter
 from fieldwright.recipe import Recipe
 from fieldwright.report import write_report
@@ -56,11 +56,14 @@ def run(
     reporter.notice(plan(recipe, work.path))
     with work.locked():
         work.claim(recipe)
-        write_atomically(work.path / "environment.json", json.dumps(environment(device), indent=2).encode() + b"\n")
-        for stage in STAGES[: STAGES.index(until) + 1]:
-            if work.finished(stage):
-                reporter.notice(f"{stage}: done before")
-                continue
+        wanted = STAGES[: STAGES.index(until) + 1]
+        missing = [stage for stage in wanted if not work.finished(stage)]
+        if len(missing) < len(wanted):
+            reporter.notice(f"done before: {', '.join(stage for stage in wanted if stage not in missing)}")
+        if missing:
+            facts = environment(device_name(device))
+            write_atomically(work.path / "environment.json", json.dumps(facts, indent=2).encode() + b"\n")
+        for stage in missing:
             do_stage(stage, recipe, work, device=device, reporter=reporter)
         return summarise_run(work)
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fieldwright.analysis.evaluate import Evaluation
+from fieldwright.analysis import Evaluation, evaluate
 from fieldwright.datasets import FieldDataset, GenerationSummary, Normalizer, generate
 from fieldwright.errors import FieldwrightError, RecipeError, StorageError
 from fieldwright.operators import build_operator
@@ -24,7 +24,7 @@ from fieldwright.surrogate import Surrogate
 from fieldwright.training import TrainingData, TrainingSummary, train
 
 FITTED_SAMPLES = 4096
-"""Normalisation is fitted to the first so many training samples: more would not move a mean by a hundredth of a deviation."""
+"""Normalisation is fitted to the first so many training samples: more would not change it noticeably."""
 
 
 def plan(recipe: Recipe, directory: Path) -> str:
