@@ -127,8 +127,8 @@ def make_facts(**changes) -> RunFacts:
         metrics=[
             {
                 "step": 20 * (i + 1),
-                "loss": 0.5 / (1 + i) ** 0.7 * (1 + 0.2 * np.sin(5.0 * i)),
-                "valid_relative_l2": 0.4 / (1 + i) ** 0.75 if i % 5 == 4 else None,
+                "train_loss": 0.5 / (1 + i) ** 0.7 * (1 + 0.2 * np.sin(5.0 * i)),
+                "valid_l2": 0.4 / (1 + i) ** 0.75 if i % 5 == 4 else None,
             }
             for i in range(150)
         ],

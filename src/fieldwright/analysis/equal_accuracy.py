@@ -34,7 +34,10 @@ SolverKind = Literal["ours", "scipy", "user"]
 
 @runtime_checkable
 class TimedSurrogate(Protocol):
-    """What is timed: ``fields(inputs)`` predicts physical outputs, without an error estimate."""
+    """What is timed: ``fields(inputs)`` predicts physical outputs on ``device``, without an error estimate."""
+
+    @property
+    def device(self) -> torch.device: ...
 
     def fields(self, inputs: Tensor) -> Tensor: ...
 
@@ -57,7 +60,7 @@ class SolverSpeed:
 
 @dataclass(frozen=True)
 class SpeedComparison:
-    """Seconds per sample at equal accuracy, on ``threads`` threads of ``device``.
+    """Seconds per sample at equal accuracy, the surrogate on ``device``, all on ``threads`` threads.
 
     ``target``         the surrogate's median relative L2 error, which every solver reaches
     ``batched``        the surrogate on batches, ``one_by_one`` on single samples
@@ -182,5 +185,5 @@ def compare_speed(
         solvers=tuple(solvers),
         left_out=left_out,
         threads=torch.get_num_threads(),
-        device=str(inputs.device),
+        device=surrogate.device.type,
     )

@@ -44,6 +44,9 @@ class Evaluated(Protocol):
     ``residual`` per sample; ``solve(inputs, rtol=...)`` returns ``solution`` and ``iterations_without_guess``.
     """
 
+    @property
+    def device(self) -> torch.device: ...
+
     def fields(self, inputs: Tensor) -> Tensor: ...
 
     def predict(self, inputs: Tensor) -> Any: ...

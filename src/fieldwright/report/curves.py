@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,14 +19,14 @@ MOST_POINTS = 400
 """Points drawn of a longer series: more cannot be told apart and only weigh on the page."""
 
 
-def learning_curve(metrics: Sequence[Mapping[str, Any]]) -> str | None:
+def learning_curve(metrics: Sequence[Mapping[str, float | None]]) -> str | None:
     """Training loss and validation error against the step; None where fewer than two steps are on record."""
-    series = {name: _series(metrics, name) for name in ("loss", "valid_relative_l2")}
+    series = {name: _series(metrics, name) for name in ("train_loss", "valid_l2")}
     if all(len(steps) < 2 for steps, _ in series.values()):
         return None
     looks = {
-        "loss": ("training loss", {"color": GREY, "linewidth": 1.2}),
-        "valid_relative_l2": ("validation, relative L2", {"color": BLUE, "marker": "o", "markersize": 3.5}),
+        "train_loss": ("training loss", {"color": GREY, "linewidth": 1.2}),
+        "valid_l2": ("validation, relative L2", {"color": BLUE, "marker": "o", "markersize": 3.5}),
     }
     with new_figure(WIDTH, HEIGHT) as figure:
         axes = figure.subplots()
@@ -137,8 +136,8 @@ def time_per_sample(evaluation: Evaluation) -> str:
         return inline_svg(figure, "times", "Seconds per sample of the surrogate and of each solver, logarithmic.")
 
 
-def _series(metrics: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
-    points = [(float(row["step"]), float(row[name])) for row in metrics if row.get(name) not in (None, "")]
+def _series(metrics: Sequence[Mapping[str, float | None]], name: str) -> tuple[np.ndarray, np.ndarray]:
+    points = [(float(row["step"]), float(row[name])) for row in metrics if row.get(name) is not None]
     array = np.array(points, dtype=np.float64).reshape(-1, 2)
     array = array[np.isfinite(array).all(1) & (array[:, 1] > 0)]
     every = max(1, -(-len(array) // MOST_POINTS))

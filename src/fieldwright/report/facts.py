@@ -16,8 +16,8 @@ class RunFacts:
     ``operator``       kind of operator, with ``parameters`` trainable numbers
     ``solver``         the method that solved the data
     ``stage_seconds``  wall-clock seconds of "generate", "train" and any further stage
-    ``metrics``        rows of ``metrics.csv``, numbers or their text: "step", "loss" and, where it was measured,
-                       "valid_relative_l2"
+    ``metrics``        rows of ``metrics.csv``, "step", "train_loss" and "valid_l2", the relative L2 error on the
+                       validation split; None where one was not measured
     ``dataset``        plain facts of the dataset by name; ``checksums`` SHA-256 by file
     ``command``        the command line, ``recipe`` the resolved recipe as YAML text
     ``environment``    versions and machine, plain values, one level of nesting allowed
@@ -33,7 +33,7 @@ class RunFacts:
     command: str
     recipe: str
     stage_seconds: Mapping[str, float]
-    metrics: Sequence[Mapping[str, Any]] = ()
+    metrics: Sequence[Mapping[str, float | None]] = ()
     dataset: Mapping[str, Any] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)

@@ -38,10 +38,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class SamplePanels:
-    """The panels of one sample."""
+    """The panels of one sample, in rows: all in one where there is one input and one output."""
 
     sample: ShownSample
-    panels: tuple[Panel, ...]
+    rows: tuple[tuple[Panel, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -59,34 +59,38 @@ class _Channel:
 
 def sample_panels(evaluation: Evaluation) -> tuple[SamplePanels, ...]:
     """Panels of every shown sample, inputs first, then truth, prediction and |error| of each output."""
-    channels = _channels(evaluation)
+    rows = _rows(evaluation)
     return tuple(
         SamplePanels(
             sample,
-            tuple(Panel(channel.title, _draw(channel, place, sample.label, evaluation.grid)) for channel in channels),
+            tuple(tuple(Panel(c.title, _draw(c, place, sample.label, evaluation.grid)) for c in row) for row in rows),
         )
         for place, sample in enumerate(evaluation.shown)
     )
 
 
-def _channels(evaluation: Evaluation) -> list[_Channel]:
+def _rows(evaluation: Evaluation) -> list[list[_Channel]]:
+    """Inputs, then a row per output."""
     inputs, truth, prediction = (evaluation.arrays[n].astype(np.float64) for n in ("inputs", "truth", "prediction"))
-    channels = []
+    first = []
     for i, field in enumerate(evaluation.inputs):
         values = _slice(inputs[:, i])
-        channels.append(_Channel(f"in{i}", f"Input: {field.name}", field, "input", values, _input_norm(values)))
+        first.append(_Channel(f"in{i}", f"Input: {field.name}", field, "input", values, _input_norm(values)))
+    rows = [first]
     for i, field in enumerate(evaluation.outputs):
         true, guessed = _slice(truth[:, i]), _slice(prediction[:, i])
         norm = Normalize(min(true.min(), guessed.min()), max(true.max(), guessed.max()))
         error = np.abs(guessed - true)
+        row = []
         if true.ndim == 2:  # lines of truth and prediction share a panel
-            channels.append(_Channel(f"out{i}", f"{field.name}", field, "output", true, norm, guessed))
+            row.append(_Channel(f"out{i}", f"Output: {field.name}", field, "output", true, norm, guessed))
         else:
-            channels.append(_Channel(f"true{i}", f"Truth: {field.name}", field, "output", true, norm))
-            channels.append(_Channel(f"pred{i}", f"Prediction: {field.name}", field, "output", guessed, norm))
+            row.append(_Channel(f"true{i}", f"Truth: {field.name}", field, "output", true, norm))
+            row.append(_Channel(f"pred{i}", f"Prediction: {field.name}", field, "output", guessed, norm))
         scale = Normalize(0, error.max() or 1.0)
-        channels.append(_Channel(f"err{i}", f"Error of {field.name}", field, "error", error, scale))
-    return channels
+        row.append(_Channel(f"err{i}", f"Error of {field.name}", field, "error", error, scale))
+        rows.append(row)
+    return [rows[0] + rows[1]] if len(rows) == 2 and len(first) == 1 else rows
 
 
 def _slice(values: np.ndarray) -> np.ndarray:
@@ -116,7 +120,7 @@ def _draw(channel: _Channel, place: int, label: str, grid: Grid) -> str:
 
 def _image(channel: _Channel, place: int, grid: Grid, name: str, described: str) -> str:
     lengths = grid.lengths[:2]
-    width, margin, below = 2.2, 0.16, 0.62
+    width, margin, below = 2.2, 0.16, 0.66
     side = width - 2 * margin
     tall = side * float(np.clip(lengths[1] / lengths[0], 0.4, 2.5))
     height = tall + below + 0.02
@@ -139,8 +143,8 @@ def _image(channel: _Channel, place: int, grid: Grid, name: str, described: str)
         ticks, labels, unit = _scale(channel)
         bar.set_ticks(ticks, labels=labels, minor=False)
         bar.minorticks_off()
-        bar.ax.tick_params(labelsize=9, length=2.5, pad=2)
-        bar.set_label(unit, fontsize=9, labelpad=1)
+        bar.ax.tick_params(labelsize=10, length=2.5, pad=2)
+        bar.set_label(unit, fontsize=10, labelpad=1)
         return inline_svg(figure, name, described)
 
 

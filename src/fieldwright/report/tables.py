@@ -19,24 +19,14 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
+P95 = f"95{SPACE}%"
 KINDS = {"in distribution": "as trained", "shift": "other distribution", "resolution": "other resolution"}
 
 
 def error_table(evaluation: Evaluation) -> Table:
     """Median, 95th percentile and worst of relative L2 and H1 errors, a row per set of samples."""
     return Table(
-        (
-            "Samples",
-            "L2 median",
-            f"L2 95{SPACE}%",
-            "L2 worst",
-            "H1 median",
-            f"H1 95{SPACE}%",
-            "H1 worst",
-            "Grid",
-            "Count",
-            "Kind",
-        ),
+        ("Samples", *(f"{n} {q}" for n in ("L2", "H1") for q in ("median", P95, "worst")), "Grid", "Count", "Kind"),
         tuple(
             (
                 row.name,
@@ -54,7 +44,7 @@ def error_table(evaluation: Evaluation) -> Table:
 def defect_table(evaluation: Evaluation) -> Table:
     """Residual and conservation defects of the predictions, and of the stored reference beside them."""
     return Table(
-        ("Defect", "Median", "95 %", "Worst", "Reference, worst"),
+        ("Defect", "Median", P95, "Worst", "Reference, worst"),
         tuple(
             (
                 row.name,
