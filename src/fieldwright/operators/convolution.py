@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fieldwright.operators.walls import Walls
+from fieldwright.operators.walls import Walls, channels_innermost
 
 CONVOLVE = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 TRANSPOSE = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
@@ -60,11 +60,13 @@ class Prolongation(nn.Module):
             field, self.weight, stride=2, padding=tuple(1 if kept else 3 for kept in left)
         )
         for axis, n in enumerate(shape):
-            field = field.narrow(axis + 2, 0, n)
+            if field.shape[axis + 2] != n:
+                field = field.narrow(axis + 2, 0, n)
         return field
 
 
 def _uniform(*channels: int, size: int, dimension: int) -> nn.Parameter:
-    weight = nn.Parameter(torch.empty(*channels, *(size,) * dimension))
+    # In the storage order of the fields they meet, which saves a copy per convolution in either direction.
+    weight = nn.Parameter(channels_innermost(torch.empty(*channels, *(size,) * dimension)))
     nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
     return weight

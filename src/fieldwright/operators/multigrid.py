@@ -95,9 +95,9 @@ class MultigridOperator(nn.Module, StoredOperator):
             )
             for a, b in itertools.pairwise(channels)
         )
-        pointwise = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dimension - 1]
-        self.mixing = nn.ModuleList(pointwise(a, b, 1) for a, b in itertools.pairwise(channels))
-        self.head = pointwise(width, out_channels, 1, bias=False)
+        mix = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dimension - 1]
+        self.mixing = nn.ModuleList(mix(a, b, 1) for a, b in itertools.pairwise(channels))
+        self.head = nn.Linear(width, out_channels, bias=False)
 
     def forward(
         self, inputs: Float[Tensor, "batch channel *space"], lead_time: Tensor | float | None = None
@@ -106,8 +106,10 @@ class MultigridOperator(nn.Module, StoredOperator):
         check_inputs(inputs, self.in_channels, self.dimension, lead_time)
         v = channels_innermost(inputs)
         for cycle, mixing in zip(self.cycles, self.mixing, strict=True):
-            v = self.activation(cycle(v) + mixing(v))
-        outputs = self.head(v).to(inputs.dtype).contiguous()
+            v = self.activation(mixing(v).add_(cycle(v)))
+        # A matrix product on the channels-innermost storage: a convolution to one channel would hand its gradient back with
+        # channels first, and every step before it would pay for copies.
+        outputs = self.head(v.movedim(1, -1)).movedim(-1, 1).to(inputs.dtype).contiguous()
         return outputs * self._distance(outputs) if self.vanish_at_walls else outputs
 
     def _distance(self, outputs: Float[Tensor, "batch output *space"]) -> Float[Tensor, " *space"]:

@@ -83,7 +83,7 @@ class VCycle(nn.Module):
                 u = step(f, u)
         for level in reversed(range(len(descent))):
             finer, f = descent[level]
-            u = finer + self.prolong[level](u, tuple(finer.shape[2:]))
+            u = self.prolong[level](u, tuple(finer.shape[2:])).add_(finer)
             for step in self.post[level]:  # type: ignore[attr-defined]
                 u = step(f, u)
         assert u is not None
