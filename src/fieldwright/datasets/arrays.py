@@ -121,6 +121,8 @@ def _read_mat(file: Path) -> dict[str, Any]:
 
 def _read_hdf5(file: Path) -> dict[str, Any]:
     (facts,) = look([file], "arrays")
+    if "error" in facts:
+        raise DataError(f"{file}: {facts['error']}")
     found = {}
     with h5py.File(file, "r", locking=False) as handle:
         for name, entry in facts["arrays"].items():

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fieldwright.datasets.layout import FieldLayout, Layout, read_layouts
+from fieldwright.datasets.layout import FieldLayout, Layout, survey
 from fieldwright.datasets.plan import Plan, finished, read_plan, read_record
 from fieldwright.datasets.read import verify_file
 from fieldwright.datasets.statistics import Moments, blocks
@@ -102,15 +102,18 @@ def inspect(path: str | Path, *, reporter: Reporter = SILENT) -> Inspection:
     splits, layouts, records = {}, [], []
     for directory in sorted(p for p in (root / "data").iterdir() if p.is_dir()):
         files = sorted(p for p in directory.iterdir() if p.suffix in (".hdf5", ".h5"))
-        sound, verified = [], 0
+        unchanged, verified = [], 0
         with reporter.stage(f"check {directory.name}", total=len(files), unit="shards") as stage:
             for file in files:
                 try:
                     verified += verify_file(file)
-                    sound += read_layouts([file])
+                    unchanged.append(file)
                 except DataError as error:
                     troubles.append(str(error))
                 stage.advance()
+        surveyed = survey(unchanged)
+        sound = [found for found in surveyed if isinstance(found, Layout)]
+        troubles += [str(found) for found in surveyed if isinstance(found, DataError)]
         layouts += sound
         samples = sum(layout.samples for layout in sound)
         splits[directory.name] = SplitFacts(samples, len(files), sum(f.stat().st_size for f in files), verified)

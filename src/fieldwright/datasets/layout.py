@@ -17,7 +17,8 @@ import numpy as np
 from fieldwright.errors import DataError
 from fieldwright.grids import Grid
 
-_SECONDS_PER_LOOK = 60.0
+_FILES_PER_CHILD = 256
+_SECONDS_PER_CHILD = 120.0
 
 
 @dataclass(frozen=True)
@@ -67,32 +68,54 @@ def read_layouts(paths: Sequence[Path]) -> list[Layout]:
 
     Errors: `DataError` naming the first file that is missing, damaged, cut short or not in the format, and why.
     """
-    return [_layout(path, facts) for path, facts in zip(paths, look(paths, "well"), strict=True)]
+    layouts = []
+    for found in survey(paths):
+        if isinstance(found, DataError):
+            raise found
+        layouts.append(found)
+    return layouts
+
+
+def survey(paths: Sequence[Path]) -> list[Layout | DataError]:
+    """The layout of each file, or the error that `read_layouts` would raise for it."""
+    results: list[Layout | DataError] = []
+    for path, facts in zip(paths, look(paths, "well"), strict=True):
+        try:
+            results.append(_layout(path, facts))
+        except DataError as error:
+            results.append(error)
+    return results
 
 
 def look(paths: Sequence[Path], kind: Literal["well", "arrays"]) -> list[dict[str, Any]]:
-    """What `describe` says of each file, from a child process that may crash without harm.
+    """What `describe` says of each file, from a child process that may crash without harm; "error" says what is wrong.
 
-    Errors: `DataError` naming the first file that cannot be read.
+    After a crash another child goes on with the files behind the one that caused it.
     """
+    facts: list[dict[str, Any]] = []
+    while len(facts) < len(paths):
+        facts += _child(paths[len(facts) :], kind)
+    return facts
+
+
+def _child(paths: Sequence[Path], kind: str) -> list[dict[str, Any]]:
     program = Path(__file__).with_name("describe.py")
     # -P keeps this directory, where modules are named like some of the standard library's, off the child's path.
-    command = [sys.executable, "-P", str(program), kind, *map(str, paths)]
+    command = [sys.executable, "-P", str(program), kind, *map(str, paths[:_FILES_PER_CHILD])]
     try:
-        child = subprocess.run(command, capture_output=True, timeout=_SECONDS_PER_LOOK + len(paths), check=False)
-        lines, crashed = child.stdout.splitlines(), f"the HDF5 library fails on it, exit status {child.returncode}"
+        child = subprocess.run(command, capture_output=True, timeout=_SECONDS_PER_CHILD, check=False)
+        output, trouble = child.stdout, f"the HDF5 library fails on it with status {child.returncode}"
     except subprocess.TimeoutExpired as expired:
-        lines, crashed = (expired.stdout or b"").splitlines(), "the HDF5 library does not come to an end with it"
-    facts = [json.loads(line) for line in lines]
-    for path, found in zip(paths, facts, strict=False):
-        if "error" in found:
-            raise DataError(f"{path}: {found['error']}")
-    if len(facts) < len(paths):
-        raise DataError(f"{paths[len(facts)]}: is damaged ({crashed})")
+        output, trouble = expired.stdout or b"", "the HDF5 library comes to no end with it"
+    facts = [json.loads(line) for line in output.splitlines()]
+    if len(facts) < min(len(paths), _FILES_PER_CHILD):
+        facts.append({"error": f"is damaged ({trouble})"})
     return facts
 
 
 def _layout(path: Path, facts: dict[str, Any]) -> Layout:
+    if "error" in facts:
+        raise DataError(f"{path}: {facts['error']}")
     fields = tuple(FieldLayout(**entry) for entry in facts["fields"])
     size = os.path.getsize(path)
     for entry in fields:
