@@ -19,13 +19,13 @@ check: $(VENV)/installed-check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python benchmarks/run.py
 
 docs: $(VENV)/installed-check
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 reproduce: $(VENV)/installed
 	set -e; for name in $$($(BIN)/python -m fieldwright.gallery); do $(BIN)/fieldwright reproduce $$name; done
