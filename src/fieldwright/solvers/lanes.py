@@ -1,7 +1,8 @@
 """Eight samples side by side: a numba type for SIMD vectors, one sample per lane.
 
 All samples of a batch share the stencil's pattern, so a solver can walk the grid once and do every operation for
-`LANES` samples in one instruction. Arrays are flat, lane fastest: entry k of a field is ``array[k * LANES : (k+1) * LANES]``.
+`LANES` samples in one instruction. Arrays are flat, lane fastest: entry k of a field is
+``array[k * LANES : (k + 1) * LANES]``.
 Inside kernels a vector behaves like a number (+, -, *, /); LLVM maps it to whatever registers the machine has.
 
 Explicit vectors, rather than inner loops left to the auto-vectoriser, because Numba cannot promise LLVM that arrays do

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fieldwright.errors import SolverError
-from fieldwright.solvers import multigrid_2d
+from fieldwright.solvers import multigrid_2d, multigrid_3d
 from fieldwright.solvers.lanes import LANES
 from fieldwright.solvers.stencil import Solution, StencilSystem
 
@@ -28,8 +29,8 @@ def supports_multigrid(system: StencilSystem) -> str | None:
     dimension = len(system.shape)
     if system.kind != "spd":
         return f"multigrid needs a symmetric positive definite system, not a {system.kind} one"
-    if dimension != 2:
-        return f"multigrid is for two dimensions, not {dimension}"
+    if dimension not in (2, 3):
+        return f"multigrid is for two or three dimensions, not {dimension}"
     if set(system.offsets) != set(_neighbours(dimension)) or len(system.offsets) != 2 * dimension + 1:
         return f"multigrid needs the {2 * dimension + 1}-point stencil"
     if any(system.boundary.periodic):
@@ -65,18 +66,19 @@ def multigrid(
     counts, residuals = np.zeros(system.batch, np.int64), np.zeros(system.batch)
     limit = DEFAULT_ITERATIONS if max_iterations is None else max_iterations
     local = threading.local()
+    method = multigrid_2d if len(system.shape) == 2 else multigrid_3d
 
     def solve(first: int) -> None:
         # The last group is filled up by repeating its first sample.
         samples = np.arange(first, first + LANES)
         samples[samples >= system.batch] = first
         if not hasattr(local, "workspace"):
-            local.workspace = multigrid_2d.Workspace.of(*system.shape)
+            local.workspace = method.Workspace.of(*system.shape)
         w = local.workspace
-        multigrid_2d.solve_group(
-            coefficients, rhs, place, samples, w.table, w.double, w.single, w.band, w.scratch, w.ring, w.padded,
-            w.scalars, rtol, limit, system.nullspace, values, counts, residuals,
-        )  # fmt: skip
+        work = (getattr(w, f.name) for f in fields(w))
+        method.solve_group(
+            coefficients, rhs, place, samples, *work, rtol, limit, system.nullspace, values, counts, residuals
+        )
 
     groups = range(0, system.batch, LANES)
     threads = min(torch.get_num_threads(), len(groups))

@@ -246,7 +246,7 @@ def solve_group(
     coefficients, rhs, place, samples, table, double, single, band, scratch, ring, padded, scalars,
     rtol, limit, nullspace, values, counts, residuals,
 ):  # fmt: skip
-    """Solve the systems ``samples`` (one per lane; a repeated one fills a lane); ``values`` holds guess, then result."""
+    """Solve the systems ``samples``, one per lane; ``values`` holds the guess, then the result."""
     rows, columns = table[0, ROWS], table[0, COLUMNS]
     last = len(table) - 1
     norms, sizes, target = np.zeros(LANES), np.zeros(LANES), np.full(LANES, MARGIN * rtol)

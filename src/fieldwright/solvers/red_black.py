@@ -47,7 +47,7 @@ from fieldwright.solvers.nine_point import (
 # half of the scaled right-hand side, and the vectors of the conjugate gradient iteration.
 WEST64, EAST64, NORTH64, SOUTH64, ROOT_RED, ROOT_BLACK, BLACK, ITERATE, RESIDUAL, DIRECTION, PRODUCT = range(11)
 FIELDS64 = 11
-# float32 fields: the couplings again, D on red points, the residual and the preconditioned residual, and √D on C points.
+# float32 fields: the couplings again, D on red points, residual and preconditioned residual, and √D on C points.
 WEST32, EAST32, NORTH32, SOUTH32, WEIGHT, ROUNDED, PRECONDITIONED, CENTRE = range(8)
 FIELDS32 = 8
 
