@@ -147,7 +147,8 @@ def test_version_is_stated_once_and_the_same():
     assert f'version: "{PROJECT["project"]["version"]}"' in (ROOT / "CITATION.cff").read_text()
 
 
-def test_every_folder_of_the_source_has_its_tests():
-    rooms = {path.parent.name for path in MODULES if path.parent != PACKAGE and path.name != "__init__.py"}
-    untested = {room for room in rooms if not list((ROOT / "tests" / room).glob("test_*.py"))}
+def test_every_room_of_the_source_has_its_tests():
+    rooms = {path.relative_to(PACKAGE).parts[0] for path in MODULES if path.parent != PACKAGE}
+    tests = ROOT / "tests"
+    untested = {room for room in rooms if not [*(tests / room).glob("test_*.py"), *tests.glob(f"test_{room}*.py")]}
     assert not untested
