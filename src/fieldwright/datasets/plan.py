@@ -89,6 +89,7 @@ class Plan:
                 )
 
     def write(self, root: Path) -> None:
+        """Write the plan into a dataset's directory, whole or not at all."""
         write_atomically(root / PLAN_FILE, json.dumps(asdict(self), indent=2).encode() + b"\n")
 
 
@@ -127,6 +128,7 @@ class Record:
     solve_seconds: float
 
     def write(self, path: Path) -> None:
+        """Write the record beside its shard, whole or not at all."""
         write_atomically(path, json.dumps(asdict(self), indent=2).encode() + b"\n")
 
 

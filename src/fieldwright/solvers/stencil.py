@@ -100,6 +100,7 @@ class StencilSystem:
         return replace(self, coefficients=self.coefficients[index], rhs=self.rhs[index])
 
     def to(self, device: torch.device | str) -> StencilSystem:
+        """The same systems on a device."""
         return replace(self, coefficients=self.coefficients.to(device), rhs=self.rhs.to(device))
 
     def check_finite(self) -> None:

@@ -71,6 +71,7 @@ class TrainingState:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The state that `to_dict` wrote."""
         position = dict(values["position"])
         for name in ("last", "best"):
             position[name] = ValidationErrors(**position[name]) if position[name] is not None else None
