@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fieldwright.errors import InputError
 
-Mode = Literal["channel", "point"]
+MODES = ("channel", "point")
 # The published operators that normalise per point add this to the deviation (Li et al. 2021, UnitGaussianNormalizer).
 _POINT_EPSILON = 1e-5
 
@@ -27,7 +27,7 @@ class Normalizer:
     """
 
     mean: Float[Tensor, "channel *space"]
-    std: Float[Tensor, "channel *space"]
+    std: Float[Tensor, "channel_of_std *space_of_std"]
     names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -43,7 +43,7 @@ class Normalizer:
 
     @classmethod
     def fit(
-        cls, fields: Float[Tensor, "batch channel *space"], *, names: Sequence[str] = (), mode: Mode = "channel"
+        cls, fields: Float[Tensor, "batch channel *space"], *, names: Sequence[str] = (), mode: str = "channel"
     ) -> Normalizer:
         """Mean and deviation of a batch, taken in float64; a channel that does not vary gets std 1.
 
@@ -52,8 +52,8 @@ class Normalizer:
 
         Errors: `InputError` for an unknown mode, an empty batch or values that are not finite.
         """
-        if mode not in get_args(Mode):
-            raise InputError(f"normalizer: mode '{mode}'; allowed are {' and '.join(get_args(Mode))}")
+        if mode not in MODES:
+            raise InputError(f"normalizer: mode '{mode}'; allowed are {' and '.join(MODES)}")
         if fields.ndim < 3 or not fields.numel() or (mode == "point" and len(fields) < 2):
             raise InputError(f"normalizer: fields of shape {tuple(fields.shape)} are too few to fit mode '{mode}'")
         if mode == "point":
@@ -67,7 +67,7 @@ class Normalizer:
         return cls(mean.float(), torch.where(flat | (std.float() == 0), 1.0, std).float(), tuple(names))
 
     @property
-    def mode(self) -> Mode:
+    def mode(self) -> str:
         return "channel" if self.mean.ndim == 1 else "point"
 
     def encode(self, fields: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
@@ -84,6 +84,7 @@ class Normalizer:
         return fields * std + mean
 
     def to(self, device: torch.device | str) -> Normalizer:
+        """The same numbers on a device."""
         return Normalizer(self.mean.to(device), self.std.to(device), self.names)
 
     def to_dict(self) -> dict[str, Any]:
