@@ -35,7 +35,7 @@ class Moments:
     spread: Any = 0.0
 
     def merge(self, block: np.ndarray) -> None:
-        """Take a block of values, first axis samples, into the moments."""
+        """Take a block of shape (points, component) into the moments."""
         n = len(block)
         mean = block.mean(0)
         spread = np.square(block - mean).sum(0)
