@@ -197,16 +197,21 @@ def doctor(as_json: Json = False) -> None:
 def reproduce(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A method of the gallery; `fieldwright list gallery`.")],
     out: Out = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Seconds instead of minutes, to see that it runs; figures mean nothing.")
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Measure a method's headline on this machine and write its page of the gallery."""
     from fieldwright.gallery import reproduce as reproduce_method
+    from fieldwright.gallery import verdict
 
-    directory = out or Path("docs/gallery")
-    measured = reproduce_method(name, directory, reporter=_reporter(quiet))
+    directory = out or Path("runs/gallery" if quick else "docs/gallery")
+    measured = reproduce_method(name, directory, quick=quick, reporter=_reporter(quiet))
     page = str(directory / f"{name}.md")
-    _print({"page": page, "seconds": measured.seconds}, page, as_json=as_json)
+    facts = {"page": page, "seconds": measured.seconds, "holds": measured.holds}
+    _print(facts, f"{verdict(measured)}\n{page}", as_json=as_json)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,0 +1,53 @@
+"""The gallery: the check of each method's paper that fits ten minutes on two cores, run again on this machine.
+
+`reproduce` measures, and writes a page with the table and figure just measured beside the paper's headline and the
+strongest plain alternative.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fieldwright.errors import InputError
+from fieldwright.gallery.multigrid_neural_operator import multigrid_neural_operator
+from fieldwright.gallery.page import Claim, Reproduction, Table, verdict, write_page
+from fieldwright.progress import SILENT, Reporter
+from fieldwright.settings import allowed
+
+__all__ = ["GALLERY", "Claim", "Entry", "Reproduction", "Table", "reproduce", "verdict", "write_page"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method of the gallery: one line about it, and the function that measures it."""
+
+    summary: str
+    measure: Callable[[bool, Reporter], Reproduction]
+
+
+GALLERY: dict[str, Entry] = {
+    "multigrid-neural-operator": Entry(
+        "MgNO: a learned V-cycle inverts the Laplacian; a race against FNO and a U-Net on Darcy; exact periodicity",
+        multigrid_neural_operator,
+    ),
+}
+
+
+def reproduce(
+    name: str, directory: Path | str = "docs/gallery", *, quick: bool = False, reporter: Reporter = SILENT
+) -> Reproduction:
+    """Measure a method and write ``<directory>/<name>.md`` with its figure.
+
+    ``quick`` runs the same code for seconds instead of minutes; its figures mean nothing and its page says so.
+    Errors: `InputError` for a name that is not in `GALLERY`; `StorageError` when the page cannot be written.
+    """
+    if name not in GALLERY:
+        raise InputError(f"reproduce: '{name}'; {allowed(name, GALLERY)}")
+    start = time.perf_counter()
+    measured = GALLERY[name].measure(quick, reporter)
+    measured = replace(measured, name=name, quick=quick, seconds=time.perf_counter() - start)
+    write_page(measured, Path(directory))
+    return measured
