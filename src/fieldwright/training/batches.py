@@ -49,8 +49,8 @@ class TensorSamples:
     Errors: `InputError` when there are no samples or the two disagree in number.
     """
 
-    inputs: Float[Tensor, "sample channel_in *space"]
-    outputs: Float[Tensor, "sample channel_out *space"]
+    inputs: Float[Tensor, "sample channel_in ..."]
+    outputs: Float[Tensor, "sample_out channel_out ..."]
 
     def __post_init__(self) -> None:
         if len(self.inputs) != len(self.outputs) or len(self.inputs) == 0:
@@ -60,6 +60,7 @@ class TensorSamples:
         return len(self.inputs)
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The named samples, on the device of the tensors."""
         chosen = torch.as_tensor(indices, dtype=torch.long, device=self.inputs.device)
         return self.inputs[chosen], self.outputs[chosen]
 

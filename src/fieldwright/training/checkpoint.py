@@ -31,19 +31,19 @@ class CheckpointStore:
     """The checkpoints of one training in ``directory``; the newest ``keep`` stay.
 
     ``seconds`` is the least time between two `due` ones. It grows where writing is slow, so that writing takes at most
-    `SHARE` of the time.
+    `SHARE` of the time. With 0 seconds one is due after every step, whatever it costs.
     """
 
     directory: Path
     seconds: float = 30.0
     keep: int = 2
     spent: float = 0.0
-    _last: float = field(default_factory=time.perf_counter)
+    _last: float = field(default_factory=lambda: time.perf_counter())
     _cost: float = 0.0
 
     def due(self) -> bool:
         """Whether it is time for the next one."""
-        return time.perf_counter() - self._last >= max(self.seconds, self._cost / SHARE)
+        return self.seconds == 0 or time.perf_counter() - self._last >= max(self.seconds, self._cost / SHARE)
 
     def write(self, state: dict[str, Any], *, phase: int, step: int) -> Path:
         """Store a state of tensors, numbers, text, lists and dictionaries, and drop the oldest beyond ``keep``.

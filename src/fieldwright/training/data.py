@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -32,23 +32,20 @@ class TrainingData:
     grid: Grid
 
     def __post_init__(self) -> None:
-        for name in ("train", "valid"):
-            given = getattr(self, name)
-            samples = TensorSamples(*given) if isinstance(given, tuple) else given
-            object.__setattr__(self, name, samples)
-            for what, field in zip(("inputs", "outputs"), samples.batch([0]), strict=True):
-                if tuple(field.shape[2:]) != self.grid.shape:
+        for name, samples in (("train", self.train_samples), ("valid", self.valid_samples)):
+            for what, fields in zip(("inputs", "outputs"), samples.batch([0]), strict=True):
+                if tuple(fields.shape[2:]) != self.grid.shape:
                     raise InputError(
-                        f"training data: {name} {what} on {tuple(field.shape[2:])}; grid: {self.grid.shape}"
+                        f"training data: {name} {what} on {tuple(fields.shape[2:])}; grid: {self.grid.shape}"
                     )
 
     @property
     def train_samples(self) -> Samples:
-        return self.train  # type: ignore[return-value]
+        return TensorSamples(*self.train) if isinstance(self.train, tuple) else self.train
 
     @property
     def valid_samples(self) -> Samples:
-        return self.valid  # type: ignore[return-value]
+        return TensorSamples(*self.valid) if isinstance(self.valid, tuple) else self.valid
 
     def output_scale(self) -> Float[Tensor, " channel"]:
         """Root mean square of each output channel over `SCALE_SAMPLES` training samples; 1 where that is 0."""
@@ -62,9 +59,8 @@ class TrainingData:
             return self
         free = torch.cuda.mem_get_info(device)[0]
         moved = {}
-        for name in ("train", "valid"):
-            samples = getattr(self, name)
+        for name, samples in (("train", self.train_samples), ("valid", self.valid_samples)):
             if isinstance(samples, TensorSamples) and samples.inputs.nbytes + samples.outputs.nbytes < free / 4:
                 samples = samples.to(device)
             moved[name] = samples
-        return TrainingData(**moved, inputs=self.inputs, outputs=self.outputs, grid=self.grid)
+        return replace(self, **moved)

@@ -88,7 +88,7 @@ def train(
     ``symmetries``          maps (… *space) -> (… *space) that commute with the solution operator, identity among them;
                             one drawn per sample and step is applied to inputs and outputs alike
     ``fabric``              a launched Fabric, where the caller has one already; else one is launched for ``device``
-    ``checkpoint_seconds``  time between checkpoints (s); more where they are slow to write
+    ``checkpoint_seconds``  time between checkpoints (s); more where they are slow to write, 0 for one after every step
 
     With several processes (torchrun, SLURM) ``batch_size`` is the number of samples over all of them, and the first one
     writes. Torch's default random generator is left as it was found.

@@ -38,10 +38,7 @@ class Objective(Protocol):
 
 def squared_l2(field: Float[Tensor, "batch channel *space"], grid: Grid) -> Float[Tensor, " batch"]:
     """‖v‖²_L2 per sample in the field's own precision, by the quadrature of `fieldwright.norms.l2_norm`."""
-    square = field.square()
-    if grid.centring == "node":
-        return (square * grid.quadrature(dtype=field.dtype).to(field.device)).flatten(1).sum(1)
-    return math.prod(grid.spacing) * square.flatten(1).sum(1)
+    return _integral(field.square(), grid)
 
 
 def squared_h1(field: Float[Tensor, "batch channel *space"], grid: Grid) -> Float[Tensor, " batch"]:
@@ -51,15 +48,25 @@ def squared_h1(field: Float[Tensor, "batch channel *space"], grid: Grid) -> Floa
     continuation; a periodic axis wraps around.
     """
     total = squared_l2(field, grid)
-    volume = math.prod(grid.spacing)
     for axis, h in enumerate(grid.spacing):
         position = axis + 2
-        inner = field.diff(dim=position).square().flatten(1).sum(1)
+        total = total + _integral(field.diff(dim=position).square(), grid, between=axis) / h**2
         if grid.centring == "periodic":
-            wrap = field.select(position, 0) - field.select(position, -1)
-            inner = inner + wrap.square().flatten(1).sum(1)
-        total = total + volume / h**2 * inner
+            wrap = field.narrow(position, 0, 1) - field.narrow(position, -1, 1)
+            total = total + _integral(wrap.square(), grid, between=axis) / h**2
     return total
+
+
+def _integral(
+    square: Float[Tensor, "batch channel *space"], grid: Grid, between: int | None = None
+) -> Float[Tensor, " batch"]:
+    """Quadrature over channels and points; ``between`` is the axis along which values stand between the points."""
+    if grid.centring != "node":
+        return math.prod(grid.spacing) * square.flatten(1).sum(1)
+    weights = grid.quadrature(dtype=square.dtype).to(square.device)
+    if between is not None:  # each weighs h there, twice what a wall weighs
+        weights = 2 * weights.select(between, 0).unsqueeze(between)
+    return (square * weights).flatten(1).sum(1)
 
 
 TERMS: dict[str, Callable[[Tensor, Grid], Tensor]] = {"l2": squared_l2, "h1": squared_h1}

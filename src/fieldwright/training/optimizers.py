@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 from fieldwright.training.lion_k import LionK
 
-from fieldwright.training.lion_k import LionK
-
 OptimizerBuilder = Callable[[list[nn.Parameter], float, float], torch.optim.Optimizer]
 NamedState = dict[str, dict[str, Tensor]]
 
@@ -54,9 +52,13 @@ def named_state(operator: nn.Module, optimizer: torch.optim.Optimizer) -> NamedS
 
 
 def load_named_state(operator: nn.Module, optimizer: torch.optim.Optimizer, state: NamedState) -> None:
-    """Give the optimizer the state of the named parameters; one that is not named starts fresh."""
+    """Give the optimizer a copy of the state of the named parameters; one that is not named starts fresh."""
     packed = optimizer.state_dict()
-    packed["state"] = {i: dict(state[name]) for i, name in enumerate(trainable(operator)) if name in state}
+    packed["state"] = {
+        number: {key: value.clone() for key, value in state[name].items()}
+        for number, name in enumerate(trainable(operator))
+        if name in state
+    }
     optimizer.load_state_dict(packed)
 
 
