@@ -51,7 +51,8 @@ def violations(path: str) -> list[str]:
                 require(entry.chunks is None and entry.id.get_offset() is not None, f"{name} is contiguous")
                 require(entry.attrs["dim_varying"].dtype == bool, f"dim_varying of {name} is boolean")
                 require(entry.attrs["dim_varying"].tolist() == [True] * len(axes), f"{name} varies along all axes")
-                require(entry.shape == (*leading(entry, n, steps), *space, *[len(axes)] * order), f"shape of {name}")
+                expected = (*leading(entry, n, steps), *space, *[len(axes)] * order)
+                require(entry.shape == expected, f"shape of {name}")
                 require(order < 2 or {"symmetric", "antisymmetric"} <= set(entry.attrs), f"symmetry of {name}")
         for name, entry in file["boundary_conditions"].items():
             require(entry.attrs["bc_type"] in ("WALL", "OPEN", "PERIODIC"), f"bc_type of {name}")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
+import resource
 import tempfile
 from pathlib import Path
 
@@ -148,13 +147,13 @@ def test_full_disk_raises_one_sentence_and_leaves_the_old_file(tmp_path: Path, m
 
 def test_write_that_the_system_stops_half_way_leaves_nothing(tmp_path: Path):
     # A limit on file sizes makes the kernel itself refuse the write, as a full disk would.
-    program = (
-        "import resource, sys; from pathlib import Path; from fieldwright.datasets.atomic import write_atomically\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n"
-        "write_atomically(Path(sys.argv[1]), bytes(1 << 20))"
-    )
-    child = subprocess.run([sys.executable, "-c", program, str(tmp_path / "big")], capture_output=True, text=True)
-    assert "StorageError: cannot write" in child.stderr
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, before[1]))
+    try:
+        with pytest.raises(StorageError, match=r"cannot write .*big"):
+            write_atomically(tmp_path / "big", bytes(1 << 20))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -52,7 +52,7 @@ class Halving(Problem):
         index = (inputs.flatten(1)[:, 0] - 1) * 1024
         converged = torch.tensor([round(float(i)) not in self.stuck for i in index], dtype=torch.bool)
         count = len(inputs)
-        residual = torch.where(converged, 1e-12, 1.0).double()
+        residual = torch.where(converged, torch.tensor(1e-12, dtype=torch.float64), 1.0)
         iterations = torch.full((count,), 3)
         outputs = self.size * inputs / 2
         return outputs, Solution(outputs[:, 0], converged, iterations, residual, 0.25, "halving")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from fieldwright.errors import DataError
 from fieldwright.grids import Grid
 
 _FILES_PER_CHILD = 256
-_SECONDS_PER_CHILD = 120.0
+_SECONDS_PER_FILE = 10.0
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,10 @@ def read_layouts(paths: Sequence[Path]) -> list[Layout]:
     return layouts
 
 
-def survey(paths: Sequence[Path]) -> list[Layout | DataError]:
+def survey(paths: Sequence[Path], *, seconds: float = _SECONDS_PER_FILE) -> list[Layout | DataError]:
     """The layout of each file, or the error that `read_layouts` would raise for it."""
     results: list[Layout | DataError] = []
-    for path, facts in zip(paths, look(paths, "well"), strict=True):
+    for path, facts in zip(paths, look(paths, "well", seconds=seconds), strict=True):
         try:
             results.append(_layout(path, facts))
         except DataError as error:
@@ -87,29 +88,29 @@ def survey(paths: Sequence[Path]) -> list[Layout | DataError]:
     return results
 
 
-def look(paths: Sequence[Path], kind: Literal["well", "arrays"]) -> list[dict[str, Any]]:
-    """What `describe` says of each file, from a child process that may crash without harm; "error" says what is wrong.
+def look(
+    paths: Sequence[Path], kind: Literal["well", "arrays"], *, seconds: float = _SECONDS_PER_FILE
+) -> list[dict[str, Any]]:
+    """What `describe` says of each file, from a child process that may crash without harm; "error" is what is wrong.
 
-    After a crash another child goes on with the files behind the one that caused it.
+    After a crash another child goes on with the files behind the one that caused it. No file gets more than ``seconds``.
     """
     facts: list[dict[str, Any]] = []
     while len(facts) < len(paths):
-        facts += _child(paths[len(facts) :], kind)
+        facts += _child(paths[len(facts) : len(facts) + _FILES_PER_CHILD], kind, seconds)
     return facts
 
 
-def _child(paths: Sequence[Path], kind: str) -> list[dict[str, Any]]:
+def _child(paths: Sequence[Path], kind: str, seconds: float) -> list[dict[str, Any]]:
     program = Path(__file__).with_name("describe.py")
     # -P keeps this directory, where modules are named like some of the standard library's, off the child's path.
-    command = [sys.executable, "-P", str(program), kind, *map(str, paths[:_FILES_PER_CHILD])]
-    try:
-        child = subprocess.run(command, capture_output=True, timeout=_SECONDS_PER_CHILD, check=False)
-        output, trouble = child.stdout, f"the HDF5 library fails on it with status {child.returncode}"
-    except subprocess.TimeoutExpired as expired:
-        output, trouble = expired.stdout or b"", "the HDF5 library comes to no end with it"
-    facts = [json.loads(line) for line in output.splitlines()]
-    if len(facts) < min(len(paths), _FILES_PER_CHILD):
-        facts.append({"error": f"is damaged ({trouble})"})
+    command = [sys.executable, "-P", str(program), kind, str(seconds), *map(str, paths)]
+    child = subprocess.run(command, capture_output=True, check=False)
+    facts = [json.loads(line) for line in child.stdout.splitlines()]
+    if len(facts) < len(paths):
+        endless = child.returncode == -getattr(signal, "SIGALRM", 0)
+        how = "comes to no end with it" if endless else f"fails on it with status {child.returncode}"
+        facts.append({"error": f"is damaged (the HDF5 library {how})"})
     return facts
 
 
