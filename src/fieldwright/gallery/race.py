@@ -1,13 +1,15 @@
-"""A race: operators trained on the same samples within the same time, on the same threads, seed by seed.
+"""A race: operators trained on the same samples within the same time, seed by seed.
 
 The seeds go round outside and the entrants inside, so that a machine which slows down half-way slows all of them.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -52,9 +54,8 @@ def race(
     finishes = []
     for seed in seeds:
         for entrant in entrants:
-            with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as directory:
-                torch.manual_seed(seed)
-                operator = entrant.build()
+            operator = _seeded(entrant, seed)
+            with tempfile.TemporaryDirectory() as directory:
                 summary = train(operator, [entrant.phase], data, directory=Path(directory), seed=seed)
             parameters = sum(p.numel() for p in operator.parameters())
             l2, h1 = errors(operator, data, test)
@@ -63,6 +64,54 @@ def race(
                 f"{entrant.name}, seed {seed}: {summary.steps} steps, {summary.seconds:.0f} s, L2 {l2:.2%}, H1 {h1:.2%}"
             )
     return finishes
+
+
+def with_equal_time(entrants: Sequence[Entrant], data: TrainingData, seconds: float) -> list[Entrant]:
+    """The entrants with as many steps each as fit into ``seconds`` of CPU time on one thread of this machine.
+
+    The time of a step is the least of `ROUNDS` rounds, taken in turn. CPU time and not wall time, because other work on
+    the machine must not decide the race; steps and not seconds as the budget, because then it can be repeated.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        least = [math.inf] * len(entrants)
+        operators = [_seeded(entrant, 0) for entrant in entrants]
+        for _ in range(ROUNDS):
+            for place, (entrant, operator) in enumerate(zip(entrants, operators, strict=True)):
+                least[place] = min(least[place], _seconds_per_step(operator, entrant.phase, data))
+    finally:
+        torch.set_num_threads(threads)
+    return [
+        replace(entrant, phase=entrant.phase.model_copy(update={"steps": max(1, round(seconds / step))}))
+        for entrant, step in zip(entrants, least, strict=True)
+    ]
+
+
+ROUNDS = 4
+
+
+def _seconds_per_step(operator: nn.Module, phase: Phase, data: TrainingData) -> float:
+    # One thread's CPU time of forward, backward and update; the loop around it costs every entrant the same.
+    inputs, outputs = data.train_samples.batch(range(min(phase.batch_size, len(data.train_samples))))
+    inputs, outputs = data.inputs.encode(inputs), data.outputs.encode(outputs)
+    optimizer = torch.optim.AdamW(operator.parameters())
+    start = time.process_time()
+    for _ in range(STEPS_PER_ROUND):
+        loss = (operator(inputs) - outputs).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return (time.process_time() - start) / STEPS_PER_ROUND
+
+
+STEPS_PER_ROUND = 3
+
+
+def _seeded(entrant: Entrant, seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return entrant.build()
 
 
 def errors(operator: nn.Module, data: TrainingData, test: tuple[Tensor, Tensor]) -> tuple[float, float]:
