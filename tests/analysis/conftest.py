@@ -25,7 +25,10 @@ class NoisyTruth:
     size: float = 0.02
     optimism: float = 1.25
     largest: int | None = None
-    device: torch.device = torch.device("cpu")
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
 
     def at(self, inputs: Tensor) -> Problem:
         resolution = inputs.shape[-1]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from fieldwright.analysis import Evaluation, Timing
-from fieldwright.report.quantities import duration
+from fieldwright.report.quantities import duration, power_of_ten
 from fieldwright.report.svg import BLUE, GREEN, GREY, INK, MUTED, ORANGE, inline_svg, new_figure
 
 WIDTH, HEIGHT = 4.7, 3.3
@@ -53,6 +55,7 @@ def error_spectrum(evaluation: Evaluation) -> str:
             shown = (wavenumber > 0) & (energy > 1e-14 * evaluation.arrays["truth_spectrum"].max())
             axes.plot(wavenumber[shown], energy[shown], style, color=colour, label=label)
         axes.set(xscale="log", yscale="log", xlabel="wavenumber (half-waves per box)", ylabel="energy")
+        _readable_log(axes, "x")
         _readable_log(axes, "y")
         axes.legend()
         return inline_svg(figure, "spectrum", "Mean energy of the true fields and of the error against the wavenumber.")
@@ -119,6 +122,7 @@ def time_per_sample(evaluation: Evaluation) -> str:
         axes.set(xscale="log", xlabel="seconds per sample", ylim=(len(bars) - 0.55, -0.75), yticks=[])
         times = [t for _, s, timing, *_ in bars for t in ((s, timing.fastest, timing.slowest) if timing else (s,))]
         axes.set_xlim(min(times) / 1.6, max(max(times) * 1.6, min(times) * 30))
+        _readable_log(axes, "x")
         axes.spines["left"].set_visible(False)
         for place, (name, seconds, timing, marker, colour) in enumerate(bars):
             axes.text(
@@ -137,7 +141,7 @@ def time_per_sample(evaluation: Evaluation) -> str:
 
 
 def _series(metrics: Sequence[Mapping[str, float | None]], name: str) -> tuple[np.ndarray, np.ndarray]:
-    points = [(float(row["step"]), float(row[name])) for row in metrics if row.get(name) is not None]
+    points = [(row["step"], value) for row in metrics if (value := row.get(name)) is not None]
     array = np.array(points, dtype=np.float64).reshape(-1, 2)
     array = array[np.isfinite(array).all(1) & (array[:, 1] > 0)]
     every = max(1, -(-len(array) // MOST_POINTS))
@@ -149,8 +153,11 @@ def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x[::every], y[::every]
 
 
-def _readable_log(axes: Axes, which: str) -> None:
-    """Label 1, 2 and 5 of each decade where there are fewer than two decades, powers of ten alone otherwise."""
+def _readable_log(axes: Axes, which: Literal["x", "y"]) -> None:
+    """Label 1, 2 and 5 of each decade where there are fewer than two decades, powers of ten alone otherwise.
+
+    Labels are plain text: matplotlib's own are formulas, whose pieces a browser cannot select as one number.
+    """
     axis = axes.xaxis if which == "x" else axes.yaxis
     low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
     decades = np.log10(high / low)
@@ -158,3 +165,7 @@ def _readable_log(axes: Axes, which: str) -> None:
     if decades < 2:
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axis.set_major_formatter(lambda value, _: f"{value:.3g}")
+    else:
+        if decades > 4:
+            axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(lambda value, _: power_of_ten(round(math.log10(value))))

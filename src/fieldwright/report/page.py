@@ -7,14 +7,14 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fieldwright.analysis import CertifiedSolves, Evaluation
+from fieldwright.analysis import Evaluation
 from fieldwright.datasets.atomic import write_atomically
 from fieldwright.report.curves import error_spectrum, estimate_scatter, learning_curve, time_per_sample
 from fieldwright.report.facts import RunFacts
 from fieldwright.report.fields import sample_panels
-from fieldwright.report.quantities import duration, number, percent, plural
+from fieldwright.report.quantities import duration, percent, plural
 from fieldwright.report.tables import break_even_table, defect_table, error_table, estimate_table, fact_rows
-from fieldwright.report.verdict import key_figures, verdict
+from fieldwright.report.verdict import certified_sentence, key_figures, verdict
 
 VIEWS = {
     1: "",
@@ -40,7 +40,6 @@ def render_report(evaluation: Evaluation, facts: RunFacts) -> str:
         trim_blocks=True,
     )
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
-    certified = evaluation.certified if isinstance(evaluation.certified, CertifiedSolves) else None
     return environment.get_template("page.html").render(
         style=Markup(style),
         evaluation=evaluation,
@@ -64,21 +63,12 @@ def render_report(evaluation: Evaluation, facts: RunFacts) -> str:
         spectrum=error_spectrum(evaluation),
         scatter=estimate_scatter(evaluation),
         times=time_per_sample(evaluation),
-        certified=certified,
-        saved=_saved(certified) if certified else "",
+        certified=certified_sentence(evaluation.certified),
         run_facts=_run_facts(facts),
         environment=fact_rows(facts.environment),
         checksums=tuple(facts.checksums.items()),
         percent=percent,
-        number=number,
     )
-
-
-def _saved(certified: CertifiedSolves) -> str:
-    saved = certified.saved_median
-    if saved > 0:
-        return f"the prediction saves {saved:g}"
-    return "the prediction saves none" if saved == 0 else f"the prediction costs {-saved:g} more"
 
 
 def _run_facts(facts: RunFacts) -> tuple[tuple[str, str], ...]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fieldwright.analysis import BreakEven, ErrorSummary, Evaluation
+from fieldwright.analysis import BreakEven, CertifiedSolves, ErrorSummary, Evaluation
 from fieldwright.report.facts import RunFacts
-from fieldwright.report.quantities import count, duration, percent, plural
+from fieldwright.report.quantities import count, duration, number, percent, plural
 
 LEARNED = 0.5
 """A surrogate has learned its problem when its median error is below this share of the mean field's."""
@@ -73,6 +73,24 @@ def key_figures(evaluation: Evaluation, facts: RunFacts) -> tuple[KeyFigure, ...
             f"{duration(generate)} generating data, {duration(train)} training",
         ),
     )  # fmt: skip
+
+
+def certified_sentence(certified: CertifiedSolves | str) -> str:
+    """How many iterations a prediction saves the solver, even if it is none, or why that is not known."""
+    if isinstance(certified, str):
+        return f"Not measured: {certified}."
+    saved = certified.saved_median
+    if saved > 0:
+        worth = f"the prediction saves {saved:g}"
+    else:
+        worth = "the prediction saves none" if saved == 0 else f"the prediction costs {-saved:g} more"
+    return (
+        f"A certified solve starts the solver ({certified.method}) from the prediction and iterates to a relative"
+        f" residual of {number(certified.rtol, 1)}, so that the answer carries the solver's guarantee. Over"
+        f" {plural(certified.from_zero.count, 'test sample')} it took a median of {certified.from_prediction.median:g}"
+        f" iterations from the prediction and {certified.from_zero.median:g} from zero: {worth} (between"
+        f" {certified.saved_least:g} and {certified.saved_most:g})."
+    )
 
 
 def _sentence(evaluation: Evaluation, rows: tuple[BreakEven, ...]) -> str:

@@ -1,0 +1,176 @@
+"""The report as a document: complete, self-contained, escaped and the same every time."""
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+
+import pytest
+from hand_made import make_evaluation, make_facts
+
+from fieldwright.errors import StorageError
+from fieldwright.problems import Field
+from fieldwright.report import render_report, write_report
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class Document(HTMLParser):
+    """Open elements, attributes and text of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.text, self.open = [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def page():
+    return render_report(make_evaluation(), make_facts())
+
+
+@pytest.fixture(scope="module")
+def document(page):
+    return Document(page)
+
+
+def test_every_element_is_closed(document):
+    assert document.open == []
+
+
+def test_the_sections_are_there(document):
+    text = " ".join(document.text)
+    for heading in (
+        "How large are the errors?",
+        "What do predictions look like?",
+        "How was it learned, and what is left?",
+        "Does it know its own error?",
+        "When does it pay?",
+        "What is a prediction worth to the solver?",
+        "How to make it again",
+    ):
+        assert heading in text
+
+
+def test_everything_to_make_it_again_is_there(page):
+    facts = make_facts()
+    for text in (facts.command, "resolution: 64", "2.13.0", *facts.checksums.values(), "576,001", "Some Vendor"):
+        assert text in page
+
+
+def test_nothing_is_fetched(page, document):
+    assert document.all("script") == []
+    assert "@import" not in page
+    assert not re.search(r"url\((?!#)", page)
+    for _, attributes in document.elements:
+        for name in ("src", "href", "xlink:href", "data", "srcset"):
+            assert attributes.get(name, "#").startswith(("#", "data:"))
+    assert any("default-src 'none'" in (meta.get("content") or "") for meta in document.all("meta"))
+
+
+def test_identifiers_are_unique_and_every_reference_is_met(page, document):
+    identifiers = [attributes["id"] for _, attributes in document.elements if "id" in attributes]
+    assert len(identifiers) == len(set(identifiers))
+    references = re.findall(r'(?:href="#|url\(#)([^")]+)', page)
+    assert set(references) <= set(identifiers)
+
+
+def test_every_figure_has_an_alternative_text_and_a_caption(document):
+    drawn = document.all("svg")
+    assert len(drawn) == 3 * 4 + 4
+    assert all(svg["role"] == "img" and len(svg["aria-label"]) > 15 for svg in drawn)
+    assert len(document.all("figcaption")) == len(drawn) == len(document.all("figure"))
+
+
+def test_text_in_figures_stays_text(document):
+    assert "wavenumber (half-waves per box)" in document.text
+    assert "Pa" in document.text
+
+
+def test_what_comes_from_outside_is_escaped():
+    attack = "<script>alert(1)</script>\"'&"
+    evaluation = make_evaluation(inputs=(Field(attack, attack),), outputs=(Field(attack, "1"),))
+    row = dataclasses.replace(evaluation.errors[1], name=attack, note=attack)
+    evaluation = dataclasses.replace(evaluation, errors=(evaluation.errors[0], row), certified=attack)
+    facts = make_facts(
+        title=attack,
+        problem=attack,
+        command=attack,
+        recipe=attack,
+        environment={attack: attack},
+        checksums={attack: attack},
+    )
+    document = Document(render_report(evaluation, facts))
+    assert document.all("script") == []
+    assert document.open == []
+    assert "".join(document.text).count("alert(1)") > 8
+
+
+def test_the_same_evaluation_gives_the_same_page(page):
+    assert render_report(make_evaluation(), make_facts()) == page
+
+
+def test_the_verdict_comes_before_the_figures(page):
+    assert page.index("use the solver.") < page.index("Key figures") < page.index("<table")
+
+
+def test_never_stands_in_the_break_even_table(document):
+    text = [t.strip() for t in document.text]
+    assert "our fastest: multigrid" in text
+    assert "never" in text[text.index("our fastest: multigrid") :]
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 3])
+def test_fields_of_every_dimension_and_several_channels_are_drawn(dimension):
+    evaluation = make_evaluation(
+        dimension=dimension,
+        points=8,
+        inputs=(Field("permeability", "m²"), Field("porosity")),
+        outputs=(Field("pressure", "Pa"), Field("velocity", "m/s")),
+    )
+    document = Document(render_report(evaluation, make_facts()))
+    labels = [svg["aria-label"] for svg in document.all("svg")]
+    panels = 2 + 2 * 2 if dimension == 1 else 2 + 2 * 3
+    assert len([label for label in labels if "of the worst sample" in label]) == panels
+    assert ("mid-plane" in " ".join(document.text)) == (dimension == 3)
+
+
+def test_a_run_without_curve_estimate_or_certificate_still_has_a_report():
+    evaluation = make_evaluation()
+    rows = tuple(dataclasses.replace(row, estimate=None) for row in evaluation.errors)
+    evaluation = dataclasses.replace(evaluation, errors=rows, certified="no iterative solver", defects=())
+    page = render_report(evaluation, make_facts(metrics=(), checksums={}))
+    assert "there is no estimate" in page
+    assert "Not measured: no iterative solver." in page
+    assert "Learning curve" not in page
+
+
+def test_the_report_replaces_an_older_one_whole(tmp_path, evaluation, facts):
+    path = tmp_path / "report.html"
+    path.write_text("older")
+    write_report(evaluation, facts, path)
+    assert path.read_text(encoding="utf-8").endswith("</html>")
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_report_that_cannot_be_written_is_a_storage_error(tmp_path, evaluation, facts):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot write"):
+        write_report(evaluation, facts, tmp_path / "file" / "report.html")
