@@ -107,8 +107,8 @@ class MultigridOperator(nn.Module, StoredOperator):
         v = channels_innermost(inputs)
         for cycle, mixing in zip(self.cycles, self.mixing, strict=True):
             v = self.activation(mixing(v).add_(cycle(v)))
-        # A matrix product on the channels-innermost storage: a convolution to one channel would hand its gradient back with
-        # channels first, and every step before it would pay for copies.
+        # A matrix product on the channels-innermost storage: a convolution to one channel would hand its gradient back
+        # with channels first, and every step before it would pay for copies.
         outputs = self.head(v.movedim(1, -1)).movedim(-1, 1).to(inputs.dtype).contiguous()
         return outputs * self._distance(outputs) if self.vanish_at_walls else outputs
 

@@ -153,5 +153,5 @@ def channels_innermost(field: Float[Tensor, "batch channel *space"]) -> Float[Te
     layout = {4: torch.channels_last, 5: torch.channels_last_3d}.get(field.ndim)
     if layout is None:
         return field
-    # One channel is contiguous in both layouts and torch would go on with channels first; a clone has the right strides.
+    # One channel is contiguous in both layouts and torch would go on with channels first; a clone has the strides.
     return field.clone(memory_format=layout) if field.shape[1] == 1 else field.contiguous(memory_format=layout)

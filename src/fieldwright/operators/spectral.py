@@ -1,0 +1,67 @@
+"""Convolution in Fourier space, truncated to the lowest modes: the building block of FNO.
+
+    (K v)(x) = b + Σ_k  v̂(k) R_k e^{2πi k·x},         R_k in C^{in x out},
+
+with v̂ normalised so that K is the same operator on every grid that has the modes.
+
+Source: Li et al., "Fourier Neural Operator for Parametric Partial Differential Equations", ICLR 2021, section 4.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fieldwright.operators.truncated_fourier import add_synthesis, analyse, kept_wavenumbers
+
+
+class SpectralConvolution(nn.Module):
+    """K v, added to a field on the same grid.
+
+    ``modes``   wavenumbers kept per axis, see `fieldwright.operators.truncated_fourier`
+    ``weight``  (*mode, in, 2, out): real and imaginary part of R_k as real numbers, which data parallelism, optimizers
+                and exporters all take. Initialised normally, E |R_k|² = 2 / (in + out)
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, modes: Sequence[int]) -> None:
+        super().__init__()
+        self.modes = tuple(modes)
+        kept = (*self.modes[:-1], self.modes[-1] // 2 + 1)
+        scale = 1 / math.sqrt(in_channels + out_channels)
+        self.weight = nn.Parameter(scale * torch.randn(*kept, in_channels, 2, out_channels))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(
+        self, v: Float[Tensor, "batch inner *space"], onto: Float[Tensor, "batch outer *space"]
+    ) -> Float[Tensor, "batch outer *space"]:
+        """``onto`` + K v, in the precision of the weights."""
+        with torch.autocast(v.device.type, enabled=False):  # bfloat16 has too few digits for sums over the grid
+            v, onto = v.to(self.weight.dtype), onto.to(self.weight.dtype)
+            weight, zero = self._on_grid(v.shape[2:])
+            spectrum = analyse(v, self.modes)
+            modes = spectrum.shape[2:-1]
+            spectrum = spectrum.movedim((-1, 0, 1), (-3, -2, -1)).flatten(0, -4).flatten(1, 2)
+            spectrum = self._mix(spectrum, weight.flatten(0, -4).flatten(-2), zero)
+            return add_synthesis(onto, spectrum.unflatten(0, modes).movedim((-3, -2), (0, 1)), self.modes)
+
+    def _mix(self, spectrum: Tensor, weight: Tensor, zero: int) -> Tensor:
+        # (mode, 2 batch, in) x (mode, in, 2 out): one real product holds all four of (re, im) x (re, im).
+        products = torch.bmm(spectrum, weight).unflatten(1, (2, -1)).unflatten(-1, (2, -1))
+        real = products[:, 0, :, 0] - products[:, 1, :, 1]
+        imaginary = products[:, 0, :, 1] + products[:, 1, :, 0]
+        real[zero] += self.bias  # the mean of the field is its mode 0
+        return torch.stack((real, imaginary), -1)
+
+    def _on_grid(self, space: Sequence[int]) -> tuple[Tensor, int]:
+        # The weights of the modes that this grid has, and the flat place of mode 0 among them.
+        weight, zero = self.weight, 0
+        for axis, (n, m) in enumerate(zip(space, self.modes, strict=True)):
+            half = axis == len(space) - 1
+            waves = kept_wavenumbers(n, m, half=half)
+            first = 0 if half else m // 2 + waves.start
+            if len(waves) < weight.shape[axis]:
+                weight = weight.narrow(axis, first, len(waves))
+            zero = zero * len(waves) - waves.start
+        return weight, zero
