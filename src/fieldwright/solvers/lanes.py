@@ -13,18 +13,28 @@ the bits of a sample do not depend on its neighbours.
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
+from typing import Any
 
+import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, models, register_model
+from numba.extending import intrinsic as numba_intrinsic
+from numba.extending import lower_builtin, models, register_model
 
 LANES = 8
 # `contract` lets LLVM fuse a*b + c, which rounds once; nothing is reassociated, so results stay reproducible.
 CONTRACT = ("contract",)
 ALIGNMENT = 64
+
+# How every kernel is compiled: cached on disk, without the interpreter lock, x / 0 = inf as in NumPy.
+compiled = numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+
+# Numba supplies an intrinsic's first argument itself, which type checkers cannot know.
+intrinsic: Callable[[Callable[..., Any]], Callable[..., Any]] = numba_intrinsic
 
 
 class Lanes(types.Type):

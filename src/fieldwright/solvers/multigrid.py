@@ -1,7 +1,8 @@
 """Multigrid preconditioned conjugate gradients for batches of symmetric positive definite systems, compiled by numba.
 
-Two dimensions: `multigrid_2d`. Samples are solved in groups of `LANES`, one sample per SIMD lane, and groups are shared
-out to threads. A sample's bits depend on that sample alone: not on its group, the batch or the number of threads.
+Samples are solved in groups of `LANES`, one sample per SIMD lane; a group goes from start to end in one thread, so that
+its fields stay in the cache (`multigrid_2d`, `multigrid_3d`), and groups are shared out to threads. Samples stop one by
+one. A sample's bits depend on that sample alone: not on its group, the batch or the number of threads.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -18,10 +19,26 @@ from torch import Tensor
 
 from fieldwright.errors import SolverError
 from fieldwright.solvers import multigrid_2d, multigrid_3d
-from fieldwright.solvers.lanes import LANES
+from fieldwright.solvers.checkerboard import (
+    U_LINE_STEP,
+    U_PLANE_STEP,
+    add_corrections,
+    layout,
+    pack_couplings,
+    pack_residuals,
+    padded_size,
+    right_hand_sides,
+    unpack,
+)
+from fieldwright.solvers.lane_iteration import SCALARS
+from fieldwright.solvers.lanes import LANES, aligned
 from fieldwright.solvers.stencil import Solution, StencilSystem
 
 DEFAULT_ITERATIONS = 200
+# The recurrence's residual may lag the true one by rounding, so the iteration aims a little lower than asked, and
+# starts again from the true residual where that was not enough.
+MARGIN = 0.95
+RESTARTS = 4
 
 
 def supports_multigrid(system: StencilSystem) -> str | None:
@@ -59,26 +76,17 @@ def multigrid(
     if reason is not None:
         raise SolverError(reason)
     start = time.perf_counter()
-    coefficients = system.coefficients.detach().cpu().double().contiguous().numpy()
-    rhs = system.rhs.detach().cpu().double().contiguous().numpy()
-    values = np.zeros_like(rhs) if guess is None else guess.detach().cpu().double().numpy().copy()
-    place = np.array([system.offsets.index(offset) for offset in _neighbours(len(system.shape))])
-    counts, residuals = np.zeros(system.batch, np.int64), np.zeros(system.batch)
+    batch = _Batch.of(system, guess)
     limit = DEFAULT_ITERATIONS if max_iterations is None else max_iterations
     local = threading.local()
-    method = multigrid_2d if len(system.shape) == 2 else multigrid_3d
 
     def solve(first: int) -> None:
+        if not hasattr(local, "group"):
+            local.group = _Group(system.shape)
         # The last group is filled up by repeating its first sample.
         samples = np.arange(first, first + LANES)
         samples[samples >= system.batch] = first
-        if not hasattr(local, "workspace"):
-            local.workspace = method.Workspace.of(*system.shape)
-        w = local.workspace
-        work = (getattr(w, f.name) for f in fields(w))
-        method.solve_group(
-            coefficients, rhs, place, samples, *work, rtol, limit, system.nullspace, values, counts, residuals
-        )
+        local.group.solve(batch, samples, rtol=rtol, limit=limit, nullspace=system.nullspace)
 
     groups = range(0, system.batch, LANES)
     threads = min(torch.get_num_threads(), len(groups))
@@ -88,23 +96,83 @@ def multigrid(
     else:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(solve, groups))
-    residual = torch.from_numpy(residuals)
+    residual = torch.from_numpy(batch.residuals)
     return Solution(
-        values=torch.from_numpy(values).to(system.rhs.device),
-        converged=(residual <= rtol) & torch.from_numpy(np.isfinite(values).reshape(system.batch, -1).all(1)),
-        iterations=torch.from_numpy(counts),
+        values=torch.from_numpy(batch.values.reshape(system.rhs.shape)).to(system.rhs.device),
+        converged=residual <= rtol,
+        iterations=torch.from_numpy(batch.counts),
         residual=residual,
         seconds=time.perf_counter() - start,
         method="multigrid",
     )
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """The systems as flat arrays, and what is found out about each."""
+
+    coefficients: np.ndarray
+    rhs: np.ndarray
+    values: np.ndarray
+    counts: np.ndarray
+    residuals: np.ndarray
+    offsets: np.ndarray
+    place: np.ndarray
+
+    @classmethod
+    def of(cls, system: StencilSystem, guess: Tensor | None) -> _Batch:
+        coefficients = system.coefficients.detach().cpu().double().contiguous().numpy()
+        rhs = system.rhs.detach().cpu().double().contiguous().numpy()
+        values = np.zeros_like(rhs) if guess is None else guess.detach().cpu().double().numpy().copy()
+        return cls(
+            coefficients=coefficients.reshape(-1),
+            rhs=rhs.reshape(-1),
+            values=values.reshape(-1),
+            counts=np.zeros(system.batch, np.int64),
+            residuals=np.zeros(system.batch),
+            offsets=np.array(system.offsets),
+            place=np.array([system.offsets.index(offset) for offset in _neighbours(len(system.shape))]),
+        )
+
+
+class _Group:
+    """The arrays of one thread, in which it solves one group of samples after the other."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.method = multigrid_2d if len(shape) == 2 else multigrid_3d
+        self.grid = layout(shape)
+        hierarchy = self.method.Hierarchy.of(shape)
+        self.double, self.size = hierarchy.double, int(hierarchy.table[0, self.method.SIZE])
+        self.arrays = [getattr(hierarchy, field.name) for field in fields(hierarchy)]
+        self.padded = np.zeros((LANES, padded_size(shape)))
+        self.row = aligned(shape[-1] // LANES + 1, np.float64)
+        self.scalars = aligned(SCALARS, np.float64)
+
+    def solve(self, batch: _Batch, samples: np.ndarray, *, rtol: float, limit: int, nullspace: bool) -> None:
+        """Solve the systems ``samples``, one per lane, and write their places in the batch."""
+        steps = (self.grid[U_PLANE_STEP], self.grid[U_LINE_STEP], 1)
+        shifts = batch.offsets @ np.array(steps[-batch.offsets.shape[1] :])
+        norms, sizes = np.zeros(LANES), np.zeros(LANES)
+        active, counts = np.ones(LANES, np.bool_), np.zeros(LANES, np.int64)
+        pack_couplings(batch.coefficients, batch.place, samples, self.grid, self.double, self.size)
+        self.method.prepare(*self.arrays, nullspace)
+        right_hand_sides(batch.rhs, batch.values, samples, self.grid, self.padded, norms)
+        for restart in range(RESTARTS + 1):
+            pack_residuals(
+                batch.coefficients, shifts, batch.rhs, samples, self.grid, self.padded, norms, self.double, self.size,
+                self.row, sizes,
+            )  # fmt: skip
+            active &= (sizes > rtol) & (counts < limit)
+            if restart == RESTARTS or not active.any():
+                break
+            self.method.iterate(*self.arrays, self.scalars, active.copy(), MARGIN * rtol, limit, counts)
+            add_corrections(self.double, len(shifts), self.size, self.grid, self.padded, norms, active, nullspace)
+        unpack(batch.values, samples, self.grid, self.padded)
+        batch.counts[samples], batch.residuals[samples] = counts, sizes
+
+
 def _neighbours(dimension: int) -> list[tuple[int, ...]]:
     """The zero offset, then per axis from last to first the lower and the upper neighbour."""
     zero = (0,) * dimension
-    steps = [
-        tuple(sign * int(i == axis) for i in range(dimension))
-        for axis in reversed(range(dimension))
-        for sign in (-1, 1)
-    ]
-    return [zero, *steps]
+    axes = [tuple(int(i == axis) for i in range(dimension)) for axis in reversed(range(dimension))]
+    return [zero, *(tuple(sign * step for step in axis) for axis in axes for sign in (-1, 1))]

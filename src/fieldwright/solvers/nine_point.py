@@ -13,10 +13,9 @@ Source: J. E. Dendy, Black box multigrid, J. Comput. Phys. 48 (1982).
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-from fieldwright.solvers.lanes import LANES, larger, load, narrow, reciprocal_above, spread, store, widen
+from fieldwright.solvers.lanes import compiled, larger, load, narrow, reciprocal_above, spread, store, widen
 
 # Arrays of one level, in the order in which `level_field` finds them.
 DIAGONAL, INVERSE, EAST, SOUTH, SOUTHEAST, SOUTHWEST, RIGHT, SOLUTION = range(8)
@@ -28,69 +27,99 @@ X_WEIGHT_ARRAYS = 4
 # Columns of the table of levels.
 ROWS, COLUMNS, STRIDE, SIZE, START, WEIGHTS = range(6)
 
-compiled = numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+
+@compiled
+def level_field(table, level, number):
+    """Where array ``number`` of a level begins in the float32 workspace, counted in vectors."""
+    return table[level, START] + number * table[level, SIZE]
 
 
 @compiled
-def level_field(space, table, level, number):
-    """Array ``number`` of a level, as a view into the workspace."""
-    first = table[level, START] + number * table[level, SIZE]
-    return space[first * LANES : (first + table[level, SIZE]) * LANES]
+def weight_field(table, level, number):
+    """Where the interpolation weights ``number`` from ``level + 1`` to ``level`` begin."""
+    return table[level, WEIGHTS] + number * table[level + 1, SIZE]
 
 
 @compiled
-def weight_field(space, table, level, number):
-    """Interpolation weights ``number`` from ``level + 1`` to ``level``."""
-    size = table[level + 1, SIZE]
-    first = table[level, WEIGHTS] + number * size
-    return space[first * LANES : (first + size) * LANES]
-
-
-@compiled
-def interpolate(space, table, level):
+def interpolate(single, table, level):
     """Operator-dependent weights: H and V from the stencil collapsed across their line, X from its full equation.
 
     Collapsing is w_W = (w + nw + sw) / (c - n - s) and so on; an X point satisfies its equation exactly.
     """
     rows, columns, stride = table[level + 1, ROWS], table[level + 1, COLUMNS], table[level + 1, STRIDE]
     fine = table[level, STRIDE]
-    c, inverse = level_field(space, table, level, DIAGONAL), level_field(space, table, level, INVERSE)
-    e = level_field(space, table, level, EAST)
-    s = level_field(space, table, level, SOUTH)
-    se = level_field(space, table, level, SOUTHEAST)
-    sw = level_field(space, table, level, SOUTHWEST)
-    hw, he = weight_field(space, table, level, H_WEST), weight_field(space, table, level, H_EAST)
-    vn, vs = weight_field(space, table, level, V_NORTH), weight_field(space, table, level, V_SOUTH)
-    nw, ne = weight_field(space, table, level, X_NW), weight_field(space, table, level, X_NE)
-    xw, xe = weight_field(space, table, level, X_SW), weight_field(space, table, level, X_SE)
+    c, inverse = level_field(table, level, DIAGONAL), level_field(table, level, INVERSE)
+    e = level_field(table, level, EAST)
+    s = level_field(table, level, SOUTH)
+    se = level_field(table, level, SOUTHEAST)
+    sw = level_field(table, level, SOUTHWEST)
+    hw, he = weight_field(table, level, H_WEST), weight_field(table, level, H_EAST)
+    vn, vs = weight_field(table, level, V_NORTH), weight_field(table, level, V_SOUTH)
+    nw, ne = weight_field(table, level, X_NW), weight_field(table, level, X_NE)
+    xw, xe = weight_field(table, level, X_SW), weight_field(table, level, X_SE)
     small = spread(np.float32(1e-6))
     for i in range(rows):
         for j in range(columns + 1):
             k, f = (i + 1) * stride + j + 1, (2 * i + 2) * fine + 2 * j + 1
-            d = load(c, f)
-            a = spread(np.float32(1)) / larger(d - load(s, f) - load(s, f - fine), small * d)
-            store(hw, k, a * (load(e, f - 1) + load(se, f - fine - 1) + load(sw, f)))
-            store(he, k, a * (load(e, f) + load(sw, f - fine + 1) + load(se, f)))
+            d = load(single, c + f)
+            a = spread(np.float32(1)) / larger(d - load(single, s + f) - load(single, s + f - fine), small * d)
+            store(
+                single, hw + k, a * (load(single, e + f - 1) + load(single, se + f - fine - 1) + load(single, sw + f))
+            )
+            store(single, he + k, a * (load(single, e + f) + load(single, sw + f - fine + 1) + load(single, se + f)))
     for i in range(rows + 1):
         for j in range(columns):
             k, f = (i + 1) * stride + j + 1, (2 * i + 1) * fine + 2 * j + 2
-            d = load(c, f)
-            a = spread(np.float32(1)) / larger(d - load(e, f) - load(e, f - 1), small * d)
-            store(vn, k, a * (load(s, f - fine) + load(se, f - fine - 1) + load(sw, f - fine + 1)))
-            store(vs, k, a * (load(s, f) + load(sw, f) + load(se, f)))
+            d = load(single, c + f)
+            a = spread(np.float32(1)) / larger(d - load(single, e + f) - load(single, e + f - 1), small * d)
+            store(
+                single,
+                vn + k,
+                a * (load(single, s + f - fine) + load(single, se + f - fine - 1) + load(single, sw + f - fine + 1)),
+            )
+            store(single, vs + k, a * (load(single, s + f) + load(single, sw + f) + load(single, se + f)))
     for i in range(rows + 1):
         for j in range(columns + 1):
             k, f = (i + 1) * stride + j + 1, (2 * i + 1) * fine + 2 * j + 1
-            a = load(inverse, f)
-            west, east, north, south = load(e, f - 1), load(e, f), load(s, f - fine), load(s, f)
-            store(nw, k, a * (load(se, f - fine - 1) + west * load(vn, k - 1) + north * load(hw, k - stride)))
-            store(ne, k, a * (load(sw, f - fine + 1) + east * load(vn, k) + north * load(he, k - stride)))
-            store(xw, k, a * (load(sw, f) + west * load(vs, k - 1) + south * load(hw, k)))
-            store(xe, k, a * (load(se, f) + east * load(vs, k) + south * load(he, k)))
+            a = load(single, inverse + f)
+            west, east, north, south = (
+                load(single, e + f - 1),
+                load(single, e + f),
+                load(single, s + f - fine),
+                load(single, s + f),
+            )
+            store(
+                single,
+                nw + k,
+                a
+                * (
+                    load(single, se + f - fine - 1)
+                    + west * load(single, vn + k - 1)
+                    + north * load(single, hw + k - stride)
+                ),
+            )
+            store(
+                single,
+                ne + k,
+                a
+                * (
+                    load(single, sw + f - fine + 1)
+                    + east * load(single, vn + k)
+                    + north * load(single, he + k - stride)
+                ),
+            )
+            store(
+                single,
+                xw + k,
+                a * (load(single, sw + f) + west * load(single, vs + k - 1) + south * load(single, hw + k)),
+            )
+            store(
+                single, xe + k, a * (load(single, se + f) + east * load(single, vs + k) + south * load(single, he + k))
+            )
 
 
 @compiled
-def galerkin(space, table, level, scratch):
+def galerkin(single, table, level, scratch):
     """Coarse operator Pᵀ A P on ``level + 1``, symmetric by construction.
 
     A P vanishes on X points, so only C, H and V rows contribute. ``scratch`` holds A P on one row of H points and two
@@ -98,146 +127,179 @@ def galerkin(space, table, level, scratch):
     """
     rows, columns, stride = table[level + 1, ROWS], table[level + 1, COLUMNS], table[level + 1, STRIDE]
     fine = table[level, STRIDE]
-    c = level_field(space, table, level, DIAGONAL)
-    e, s = level_field(space, table, level, EAST), level_field(space, table, level, SOUTH)
-    se, sw = level_field(space, table, level, SOUTHEAST), level_field(space, table, level, SOUTHWEST)
-    hw, he = weight_field(space, table, level, H_WEST), weight_field(space, table, level, H_EAST)
-    vn, vs = weight_field(space, table, level, V_NORTH), weight_field(space, table, level, V_SOUTH)
-    xnw, xne = weight_field(space, table, level, X_NW), weight_field(space, table, level, X_NE)
-    xsw, xse = weight_field(space, table, level, X_SW), weight_field(space, table, level, X_SE)
+    c = level_field(table, level, DIAGONAL)
+    e, s = level_field(table, level, EAST), level_field(table, level, SOUTH)
+    se, sw = level_field(table, level, SOUTHEAST), level_field(table, level, SOUTHWEST)
+    hw, he = weight_field(table, level, H_WEST), weight_field(table, level, H_EAST)
+    vn, vs = weight_field(table, level, V_NORTH), weight_field(table, level, V_SOUTH)
+    xnw, xne = weight_field(table, level, X_NW), weight_field(table, level, X_NE)
+    xsw, xse = weight_field(table, level, X_SW), weight_field(table, level, X_SE)
     zero = spread(np.float32(0))
     for i in range(rows + 1):
         # V points of fine row 2i, into the half of the scratch that row i of V points owns.
         base = 6 * stride * (1 + (i & 1))
         for j in range(columns):
             f, k, t = (2 * i + 1) * fine + 2 * j + 2, (i + 1) * stride + j + 1, base + 6 * j
-            w, o, n, u = load(e, f - 1), load(e, f), load(s, f - fine), load(s, f)
-            a, b, g, h = load(se, f - fine - 1), load(sw, f - fine + 1), load(sw, f), load(se, f)
-            d = load(c, f)
-            store(scratch, t, zero - w * load(xnw, k) - a * load(hw, k - stride))
+            w, o, n, u = load(single, e + f - 1), load(single, e + f), load(single, s + f - fine), load(single, s + f)
+            a, b, g, h = (
+                load(single, se + f - fine - 1),
+                load(single, sw + f - fine + 1),
+                load(single, sw + f),
+                load(single, se + f),
+            )
+            d = load(single, c + f)
+            store(scratch, t, zero - w * load(single, xnw + k) - a * load(single, hw + k - stride))
             store(
                 scratch,
                 t + 1,
-                d * load(vn, k)
+                d * load(single, vn + k)
                 - n
-                - w * load(xne, k)
-                - o * load(xnw, k + 1)
-                - a * load(he, k - stride)
-                - b * load(hw, k - stride + 1),
+                - w * load(single, xne + k)
+                - o * load(single, xnw + k + 1)
+                - a * load(single, he + k - stride)
+                - b * load(single, hw + k - stride + 1),
             )
-            store(scratch, t + 2, zero - o * load(xne, k + 1) - b * load(he, k - stride + 1))
-            store(scratch, t + 3, zero - w * load(xsw, k) - g * load(hw, k))
+            store(scratch, t + 2, zero - o * load(single, xne + k + 1) - b * load(single, he + k - stride + 1))
+            store(scratch, t + 3, zero - w * load(single, xsw + k) - g * load(single, hw + k))
             store(
                 scratch,
                 t + 4,
-                d * load(vs, k) - u - w * load(xse, k) - o * load(xsw, k + 1) - g * load(he, k) - h * load(hw, k + 1),
+                d * load(single, vs + k)
+                - u
+                - w * load(single, xse + k)
+                - o * load(single, xsw + k + 1)
+                - g * load(single, he + k)
+                - h * load(single, hw + k + 1),
             )
-            store(scratch, t + 5, zero - o * load(xse, k + 1) - h * load(he, k + 1))
+            store(scratch, t + 5, zero - o * load(single, xse + k + 1) - h * load(single, he + k + 1))
         if i == 0:
             continue
-        galerkin_row(space, table, level, scratch, i - 1)
+        galerkin_row(single, table, level, scratch, i - 1)
 
 
 @compiled
-def galerkin_row(space, table, level, scratch, i):
+def galerkin_row(single, table, level, scratch, i):
     """Row i of coarse unknowns: A P on its H points, then Pᵀ."""
     columns, stride = table[level + 1, COLUMNS], table[level + 1, STRIDE]
     fine = table[level, STRIDE]
-    c = level_field(space, table, level, DIAGONAL)
-    e, s = level_field(space, table, level, EAST), level_field(space, table, level, SOUTH)
-    se, sw = level_field(space, table, level, SOUTHEAST), level_field(space, table, level, SOUTHWEST)
-    hw, he = weight_field(space, table, level, H_WEST), weight_field(space, table, level, H_EAST)
-    vn, vs = weight_field(space, table, level, V_NORTH), weight_field(space, table, level, V_SOUTH)
-    xnw, xne = weight_field(space, table, level, X_NW), weight_field(space, table, level, X_NE)
-    xsw, xse = weight_field(space, table, level, X_SW), weight_field(space, table, level, X_SE)
-    cc, inverse = level_field(space, table, level + 1, DIAGONAL), level_field(space, table, level + 1, INVERSE)
-    ce, cs = level_field(space, table, level + 1, EAST), level_field(space, table, level + 1, SOUTH)
-    cse, csw = level_field(space, table, level + 1, SOUTHEAST), level_field(space, table, level + 1, SOUTHWEST)
+    c = level_field(table, level, DIAGONAL)
+    e, s = level_field(table, level, EAST), level_field(table, level, SOUTH)
+    se, sw = level_field(table, level, SOUTHEAST), level_field(table, level, SOUTHWEST)
+    hw, he = weight_field(table, level, H_WEST), weight_field(table, level, H_EAST)
+    vn, vs = weight_field(table, level, V_NORTH), weight_field(table, level, V_SOUTH)
+    xnw, xne = weight_field(table, level, X_NW), weight_field(table, level, X_NE)
+    xsw, xse = weight_field(table, level, X_SW), weight_field(table, level, X_SE)
+    cc, inverse = level_field(table, level + 1, DIAGONAL), level_field(table, level + 1, INVERSE)
+    ce, cs = level_field(table, level + 1, EAST), level_field(table, level + 1, SOUTH)
+    cse, csw = level_field(table, level + 1, SOUTHEAST), level_field(table, level + 1, SOUTHWEST)
     zero, one = spread(np.float32(0)), spread(np.float32(1))
     for j in range(columns + 1):
         f, k, t = (2 * i + 2) * fine + 2 * j + 1, (i + 1) * stride + j + 1, 6 * j
-        w, o, n, u = load(e, f - 1), load(e, f), load(s, f - fine), load(s, f)
-        a, b, g, h = load(se, f - fine - 1), load(sw, f - fine + 1), load(sw, f), load(se, f)
-        d, below = load(c, f), k + stride
-        store(scratch, t, zero - n * load(xnw, k) - a * load(vn, k - 1))
+        w, o, n, u = load(single, e + f - 1), load(single, e + f), load(single, s + f - fine), load(single, s + f)
+        a, b, g, h = (
+            load(single, se + f - fine - 1),
+            load(single, sw + f - fine + 1),
+            load(single, sw + f),
+            load(single, se + f),
+        )
+        d, below = load(single, c + f), k + stride
+        store(scratch, t, zero - n * load(single, xnw + k) - a * load(single, vn + k - 1))
         store(
             scratch,
             t + 1,
-            d * load(hw, k)
+            d * load(single, hw + k)
             - w
-            - n * load(xsw, k)
-            - u * load(xnw, below)
-            - a * load(vs, k - 1)
-            - g * load(vn, below - 1),
+            - n * load(single, xsw + k)
+            - u * load(single, xnw + below)
+            - a * load(single, vs + k - 1)
+            - g * load(single, vn + below - 1),
         )
-        store(scratch, t + 2, zero - u * load(xsw, below) - g * load(vs, below - 1))
-        store(scratch, t + 3, zero - n * load(xne, k) - b * load(vn, k))
+        store(scratch, t + 2, zero - u * load(single, xsw + below) - g * load(single, vs + below - 1))
+        store(scratch, t + 3, zero - n * load(single, xne + k) - b * load(single, vn + k))
         store(
             scratch,
             t + 4,
-            d * load(he, k) - o - n * load(xse, k) - u * load(xne, below) - b * load(vs, k) - h * load(vn, below),
+            d * load(single, he + k)
+            - o
+            - n * load(single, xse + k)
+            - u * load(single, xne + below)
+            - b * load(single, vs + k)
+            - h * load(single, vn + below),
         )
-        store(scratch, t + 5, zero - u * load(xse, below) - h * load(vs, below))
+        store(scratch, t + 5, zero - u * load(single, xse + below) - h * load(single, vs + below))
     north, south = 6 * stride * (1 + (i & 1)), 6 * stride * (2 - (i & 1))
     for j in range(columns):
         f, k = (2 * i + 2) * fine + 2 * j + 2, (i + 1) * stride + j + 1
         below, west, east, north_t, south_t = k + stride, 6 * j, 6 * j + 6, north + 6 * j, south + 6 * j
-        w, o, n, u = load(e, f - 1), load(e, f), load(s, f - fine), load(s, f)
-        a, b, g, h = load(se, f - fine - 1), load(sw, f - fine + 1), load(sw, f), load(se, f)
+        w, o, n, u = load(single, e + f - 1), load(single, e + f), load(single, s + f - fine), load(single, s + f)
+        a, b, g, h = (
+            load(single, se + f - fine - 1),
+            load(single, sw + f - fine + 1),
+            load(single, sw + f),
+            load(single, se + f),
+        )
         # Weights of coarse point (i, j) on the points around it.
-        pw, pe, pn, ps = load(he, k), load(hw, k + 1), load(vs, k), load(vn, below)
+        pw, pe, pn, ps = load(single, he + k), load(single, hw + k + 1), load(single, vs + k), load(single, vn + below)
         diagonal = (
-            load(c, f)
+            load(single, c + f)
             - w * pw
             - o * pe
             - n * pn
             - u * ps
-            - a * load(xse, k)
-            - b * load(xsw, k + 1)
-            - g * load(xne, below)
-            - h * load(xnw, below + 1)
+            - a * load(single, xse + k)
+            - b * load(single, xsw + k + 1)
+            - g * load(single, xne + below)
+            - h * load(single, xnw + below + 1)
             + pw * load(scratch, west + 4)
             + pe * load(scratch, east + 1)
             + pn * load(scratch, north_t + 4)
             + ps * load(scratch, south_t + 1)
         )
-        store(cc, k, diagonal)
-        store(inverse, k, one / diagonal)
+        store(single, cc + k, diagonal)
+        store(single, inverse + k, one / diagonal)
         store(
-            ce,
-            k,
-            o * load(he, k + 1)
-            + b * load(xse, k + 1)
-            + h * load(xne, below + 1)
+            single,
+            ce + k,
+            o * load(single, he + k + 1)
+            + b * load(single, xse + k + 1)
+            + h * load(single, xne + below + 1)
             - pe * load(scratch, east + 4)
             - pn * load(scratch, north_t + 5)
             - ps * load(scratch, south_t + 2),
         )
         store(
-            cs,
-            k,
-            u * load(vs, below)
-            + g * load(xse, below)
-            + h * load(xsw, below + 1)
+            single,
+            cs + k,
+            u * load(single, vs + below)
+            + g * load(single, xse + below)
+            + h * load(single, xsw + below + 1)
             - ps * load(scratch, south_t + 4)
             - pw * load(scratch, west + 5)
             - pe * load(scratch, east + 2),
         )
-        store(cse, k, h * load(xse, below + 1) - pe * load(scratch, east + 5) - ps * load(scratch, south_t + 5))
-        store(csw, k, g * load(xsw, below) - pw * load(scratch, west + 2) - ps * load(scratch, south_t + 3))
+        store(
+            single,
+            cse + k,
+            h * load(single, xse + below + 1) - pe * load(scratch, east + 5) - ps * load(scratch, south_t + 5),
+        )
+        store(
+            single,
+            csw + k,
+            g * load(single, xsw + below) - pw * load(scratch, west + 2) - ps * load(scratch, south_t + 3),
+        )
 
 
 @compiled
-def descend(space, table, level, ring):
+def descend(single, table, level, ring):
     """Smooth from zero by forward Gauss-Seidel and restrict the residual to the right-hand side of ``level + 1``.
 
     After a forward sweep the residual is the strictly upper part of the operator times the solution.
     """
     rows, columns, stride = table[level, ROWS], table[level, COLUMNS], table[level, STRIDE]
-    e, s = level_field(space, table, level, EAST), level_field(space, table, level, SOUTH)
-    se, sw = level_field(space, table, level, SOUTHEAST), level_field(space, table, level, SOUTHWEST)
-    inverse = level_field(space, table, level, INVERSE)
-    b, x = level_field(space, table, level, RIGHT), level_field(space, table, level, SOLUTION)
+    e, s = level_field(table, level, EAST), level_field(table, level, SOUTH)
+    se, sw = level_field(table, level, SOUTHEAST), level_field(table, level, SOUTHWEST)
+    inverse = level_field(table, level, INVERSE)
+    b, x = level_field(table, level, RIGHT), level_field(table, level, SOLUTION)
     zero = spread(np.float32(0))
     for k in range(4 * stride):
         store(ring, k, zero)
@@ -247,13 +309,13 @@ def descend(space, table, level, ring):
             for k in range((i + 1) * stride + 1, (i + 1) * stride + columns + 1):
                 above = k - stride
                 known = (
-                    load(b, k)
-                    + load(s, above) * load(x, above)
-                    + load(se, above - 1) * load(x, above - 1)
-                    + load(sw, above + 1) * load(x, above + 1)
+                    load(single, b + k)
+                    + load(single, s + above) * load(single, x + above)
+                    + load(single, se + above - 1) * load(single, x + above - 1)
+                    + load(single, sw + above + 1) * load(single, x + above + 1)
                 )
-                last = (known + load(e, k - 1) * last) * load(inverse, k)
-                store(x, k, last)
+                last = (known + load(single, e + k - 1) * last) * load(single, inverse + k)
+                store(single, x + k, last)
         at = i - 1
         if at < 0:
             continue
@@ -264,120 +326,124 @@ def descend(space, table, level, ring):
             store(
                 ring,
                 line + j,
-                load(e, k) * load(x, k + 1)
-                + load(s, k) * load(x, below)
-                + load(se, k) * load(x, below + 1)
-                + load(sw, k) * load(x, below - 1),
+                load(single, e + k) * load(single, x + k + 1)
+                + load(single, s + k) * load(single, x + below)
+                + load(single, se + k) * load(single, x + below + 1)
+                + load(single, sw + k) * load(single, x + below - 1),
             )
         if at >= 2 and at & 1 == 0:
-            restrict_row(space, table, level, ring, at // 2 - 1)
+            restrict_row(single, table, level, ring, at // 2 - 1)
 
 
 @compiled
-def restrict_row(space, table, level, ring, i):
+def restrict_row(single, table, level, ring, i):
     """Row i of Pᵀ r, from the fine residual's rows 2i, 2i + 1, 2i + 2 in the ring."""
     columns, stride, fine = table[level + 1, COLUMNS], table[level + 1, STRIDE], table[level, STRIDE]
-    hw, he = weight_field(space, table, level, H_WEST), weight_field(space, table, level, H_EAST)
-    vn, vs = weight_field(space, table, level, V_NORTH), weight_field(space, table, level, V_SOUTH)
-    xnw, xne = weight_field(space, table, level, X_NW), weight_field(space, table, level, X_NE)
-    xsw, xse = weight_field(space, table, level, X_SW), weight_field(space, table, level, X_SE)
-    b = level_field(space, table, level + 1, RIGHT)
+    hw, he = weight_field(table, level, H_WEST), weight_field(table, level, H_EAST)
+    vn, vs = weight_field(table, level, V_NORTH), weight_field(table, level, V_SOUTH)
+    xnw, xne = weight_field(table, level, X_NW), weight_field(table, level, X_NE)
+    xsw, xse = weight_field(table, level, X_SW), weight_field(table, level, X_SE)
+    b = level_field(table, level + 1, RIGHT)
     for j in range(columns):
         k = (i + 1) * stride + j + 1
         below = k + stride
         up, at, down = (2 * i & 3) * fine, ((2 * i + 1) & 3) * fine, ((2 * i + 2) & 3) * fine
         f = 2 * j + 2
         store(
-            b,
-            k,
+            single,
+            b + k,
             load(ring, at + f)
-            + load(he, k) * load(ring, at + f - 1)
-            + load(hw, k + 1) * load(ring, at + f + 1)
-            + load(vs, k) * load(ring, up + f)
-            + load(vn, below) * load(ring, down + f)
-            + load(xse, k) * load(ring, up + f - 1)
-            + load(xsw, k + 1) * load(ring, up + f + 1)
-            + load(xne, below) * load(ring, down + f - 1)
-            + load(xnw, below + 1) * load(ring, down + f + 1),
+            + load(single, he + k) * load(ring, at + f - 1)
+            + load(single, hw + k + 1) * load(ring, at + f + 1)
+            + load(single, vs + k) * load(ring, up + f)
+            + load(single, vn + below) * load(ring, down + f)
+            + load(single, xse + k) * load(ring, up + f - 1)
+            + load(single, xsw + k + 1) * load(ring, up + f + 1)
+            + load(single, xne + below) * load(ring, down + f - 1)
+            + load(single, xnw + below + 1) * load(ring, down + f + 1),
         )
 
 
 @compiled
-def prolong_row(space, table, level, i):
+def prolong_row(single, table, level, i):
     """Add the coarse correction P x to row i."""
     columns, stride, fine = table[level, COLUMNS], table[level + 1, STRIDE], table[level, STRIDE]
-    x, coarse = level_field(space, table, level, SOLUTION), level_field(space, table, level + 1, SOLUTION)
+    x, coarse = level_field(table, level, SOLUTION), level_field(table, level + 1, SOLUTION)
     base, k0 = (i + 1) * fine + 1, (i // 2 + 1) * stride + 1
     if i & 1:
-        hw, he = weight_field(space, table, level, H_WEST), weight_field(space, table, level, H_EAST)
+        hw, he = weight_field(table, level, H_WEST), weight_field(table, level, H_EAST)
         for j in range((columns + 1) // 2):
             f, k = base + 2 * j, k0 + j
-            west, here = load(coarse, k - 1), load(coarse, k)
-            store(x, f, load(x, f) + load(hw, k) * west + load(he, k) * here)
+            west, here = load(single, coarse + k - 1), load(single, coarse + k)
+            store(single, x + f, load(single, x + f) + load(single, hw + k) * west + load(single, he + k) * here)
             if 2 * j + 1 < columns:
-                store(x, f + 1, load(x, f + 1) + here)
+                store(single, x + f + 1, load(single, x + f + 1) + here)
     else:
-        vn, vs = weight_field(space, table, level, V_NORTH), weight_field(space, table, level, V_SOUTH)
-        xnw, xne = weight_field(space, table, level, X_NW), weight_field(space, table, level, X_NE)
-        xsw, xse = weight_field(space, table, level, X_SW), weight_field(space, table, level, X_SE)
+        vn, vs = weight_field(table, level, V_NORTH), weight_field(table, level, V_SOUTH)
+        xnw, xne = weight_field(table, level, X_NW), weight_field(table, level, X_NE)
+        xsw, xse = weight_field(table, level, X_SW), weight_field(table, level, X_SE)
         for j in range((columns + 1) // 2):
             f, k = base + 2 * j, k0 + j
             above = k - stride
-            north, south = load(coarse, above), load(coarse, k)
+            north, south = load(single, coarse + above), load(single, coarse + k)
             store(
-                x,
-                f,
-                load(x, f)
-                + load(xnw, k) * load(coarse, above - 1)
-                + load(xne, k) * north
-                + load(xsw, k) * load(coarse, k - 1)
-                + load(xse, k) * south,
+                single,
+                x + f,
+                load(single, x + f)
+                + load(single, xnw + k) * load(single, coarse + above - 1)
+                + load(single, xne + k) * north
+                + load(single, xsw + k) * load(single, coarse + k - 1)
+                + load(single, xse + k) * south,
             )
             if 2 * j + 1 < columns:
-                store(x, f + 1, load(x, f + 1) + load(vn, k) * north + load(vs, k) * south)
+                store(
+                    single,
+                    x + f + 1,
+                    load(single, x + f + 1) + load(single, vn + k) * north + load(single, vs + k) * south,
+                )
 
 
 @compiled
-def ascend(space, table, level):
+def ascend(single, table, level):
     """Add the coarse correction and smooth by backward Gauss-Seidel, the transpose of the sweep in `descend`."""
     rows, columns, stride = table[level, ROWS], table[level, COLUMNS], table[level, STRIDE]
-    e, s = level_field(space, table, level, EAST), level_field(space, table, level, SOUTH)
-    se, sw = level_field(space, table, level, SOUTHEAST), level_field(space, table, level, SOUTHWEST)
-    inverse = level_field(space, table, level, INVERSE)
-    b, x = level_field(space, table, level, RIGHT), level_field(space, table, level, SOLUTION)
-    prolong_row(space, table, level, rows - 1)
+    e, s = level_field(table, level, EAST), level_field(table, level, SOUTH)
+    se, sw = level_field(table, level, SOUTHEAST), level_field(table, level, SOUTHWEST)
+    inverse = level_field(table, level, INVERSE)
+    b, x = level_field(table, level, RIGHT), level_field(table, level, SOLUTION)
+    prolong_row(single, table, level, rows - 1)
     for i in range(rows - 1, -1, -1):
         if i > 0:
-            prolong_row(space, table, level, i - 1)
+            prolong_row(single, table, level, i - 1)
         last = spread(np.float32(0))
         for j in range(columns, 0, -1):
             k = (i + 1) * stride + j
             above, below = k - stride, k + stride
             known = (
-                load(b, k)
-                + load(e, k - 1) * load(x, k - 1)
-                + load(s, above) * load(x, above)
-                + load(se, above - 1) * load(x, above - 1)
-                + load(sw, above + 1) * load(x, above + 1)
-                + load(s, k) * load(x, below)
-                + load(se, k) * load(x, below + 1)
-                + load(sw, k) * load(x, below - 1)
+                load(single, b + k)
+                + load(single, e + k - 1) * load(single, x + k - 1)
+                + load(single, s + above) * load(single, x + above)
+                + load(single, se + above - 1) * load(single, x + above - 1)
+                + load(single, sw + above + 1) * load(single, x + above + 1)
+                + load(single, s + k) * load(single, x + below)
+                + load(single, se + k) * load(single, x + below + 1)
+                + load(single, sw + k) * load(single, x + below - 1)
             )
-            last = (known + load(e, k) * last) * load(inverse, k)
-            store(x, k, last)
+            last = (known + load(single, e + k) * last) * load(single, inverse + k)
+            store(single, x + k, last)
 
 
 @compiled
-def factor_coarsest(space, table, level, band):
+def factor_coarsest(single, table, level, band):
     """Banded L D Lᵀ of the coarsest level's matrix, unknowns numbered along its shorter side first.
 
     ``band`` holds per unknown q: 1/D_q, then L_{q+1,q} .. L_{q+width,q}. A pivot that rounding cannot tell from zero
     (constants in the kernel) gets 1/D = 0, which holds that unknown at zero.
     """
     rows, columns, stride = table[level, ROWS], table[level, COLUMNS], table[level, STRIDE]
-    c = level_field(space, table, level, DIAGONAL)
-    e, s = level_field(space, table, level, EAST), level_field(space, table, level, SOUTH)
-    se, sw = level_field(space, table, level, SOUTHEAST), level_field(space, table, level, SOUTHWEST)
+    c = level_field(table, level, DIAGONAL)
+    e, s = level_field(table, level, EAST), level_field(table, level, SOUTH)
+    se, sw = level_field(table, level, SOUTHEAST), level_field(table, level, SOUTHWEST)
     short, long = min(rows, columns), max(rows, columns)
     width, unknowns = short + 1, short * long
     zero = spread(0.0)
@@ -387,22 +453,22 @@ def factor_coarsest(space, table, level, band):
         along, across = q // short, q % short
         i, j = (across, along) if rows < columns else (along, across)
         k, at = (i + 1) * stride + j + 1, q * (width + 1)
-        store(band, at, widen(load(c, k)))
+        store(band, at, widen(load(single, c + k)))
         if across + 1 < short:
-            store(band, at + 1, zero - widen(load(s if rows < columns else e, k)))
+            store(band, at + 1, zero - widen(load(single, (s if rows < columns else e) + k)))
         if along + 1 < long:
-            store(band, at + short, load(band, at + short) - widen(load(e if rows < columns else s, k)))
+            store(band, at + short, load(band, at + short) - widen(load(single, (e if rows < columns else s) + k)))
             if across + 1 < short:
-                store(band, at + short + 1, zero - widen(load(se, k)))
+                store(band, at + short + 1, zero - widen(load(single, se + k)))
             if across > 0:
                 # (along + 1, across - 1): south-west when rows run along, and its mirror image when columns do.
                 place = k - stride + 1 if rows < columns else k
-                store(band, at + short - 1, load(band, at + short - 1) - widen(load(sw, place)))
+                store(band, at + short - 1, load(band, at + short - 1) - widen(load(single, sw + place)))
     tiny = spread(1e-6)
     for q in range(unknowns):
         at = q * (width + 1)
         i, j = (q % short, q // short) if rows < columns else (q // short, q % short)
-        size = widen(load(c, (i + 1) * stride + j + 1)) * tiny
+        size = widen(load(single, c + (i + 1) * stride + j + 1)) * tiny
         inverse = reciprocal_above(load(band, at), size)
         store(band, at, inverse)
         for m in range(1, min(width, unknowns - 1 - q) + 1):
@@ -415,15 +481,15 @@ def factor_coarsest(space, table, level, band):
 
 
 @compiled
-def solve_coarsest(space, table, level, band, work):
+def solve_coarsest(single, table, level, band, work):
     """x = A⁻¹ b on the coarsest level, in float64."""
     rows, columns, stride = table[level, ROWS], table[level, COLUMNS], table[level, STRIDE]
-    b, x = level_field(space, table, level, RIGHT), level_field(space, table, level, SOLUTION)
+    b, x = level_field(table, level, RIGHT), level_field(table, level, SOLUTION)
     short, unknowns = min(rows, columns), rows * columns
     width = short + 1
     for q in range(unknowns):
         i, j = (q % short, q // short) if rows < columns else (q // short, q % short)
-        store(work, q, widen(load(b, (i + 1) * stride + j + 1)))
+        store(work, q, widen(load(single, b + (i + 1) * stride + j + 1)))
     for q in range(unknowns):
         at, value = q * (width + 1), load(work, q)
         for m in range(1, min(width, unknowns - 1 - q) + 1):
@@ -435,4 +501,4 @@ def solve_coarsest(space, table, level, band, work):
             value = value - load(band, at + m) * load(work, q + m)
         store(work, q, value)
         i, j = (q % short, q // short) if rows < columns else (q // short, q % short)
-        store(x, (i + 1) * stride + j + 1, narrow(value))
+        store(single, x + (i + 1) * stride + j + 1, narrow(value))

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fieldwright.solvers.lanes import LANES, load, narrow, spread, square_root, store, widen
-from fieldwright.solvers.nine_point import compiled
+from fieldwright.solvers.lane_iteration import ALPHA, BETA, INNER, SIZE_SQUARED
+from fieldwright.solvers.lanes import compiled, load, narrow, spread, square_root, store, widen
 from fieldwright.solvers.seven_point import (
     COLUMNS,
     DOWN,
@@ -25,6 +25,7 @@ from fieldwright.solvers.seven_point import (
     SIZE,
     SOLUTION,
     SOUTH,
+    START,
     STRIDE,
     level_field,
 )
@@ -38,63 +39,27 @@ FIELDS32 = 11
 
 
 @compiled
-def field64(space, table, number):
-    """A float64 field of the finest level, as a view into its workspace."""
-    size = table[0, SIZE]
-    return space[number * size * LANES : (number + 1) * size * LANES]
+def field64(table, number):
+    """Where a float64 field of the finest level begins in its workspace, counted in vectors."""
+    return number * table[0, SIZE]
 
 
 @compiled
-def field32(space, table, number):
-    """A float32 field of the finest level, as a view into its workspace."""
-    return level_field(space, table, 0, number)
+def field32(table, number):
+    """Where a float32 field of the finest level begins in its workspace, counted in vectors."""
+    return table[0, START] + number * table[0, SIZE]
 
 
 @compiled
-def pack_couplings(coefficients, place, samples, space, table):
-    """Bring couplings and diagonals from (sample, offset, plane, row, column) into lanes.
-
-    ``place``: positions of the diagonal, west, east, north, south, up, down. Only the upper half of the matrix is read.
-    """
-    planes, rows, columns = table[0, PLANES], table[0, ROWS], table[0, COLUMNS]
-    w, e = field64(space, table, W64), field64(space, table, E64)
-    n, s = field64(space, table, N64), field64(space, table, S64)
-    u, d = field64(space, table, U64), field64(space, table, D64)
-    red, black = field64(space, table, ROOT_RED), field64(space, table, ROOT_BLACK)
-    for i in range(planes):
-        for j in range(rows):
-            odd = (i + j) & 1
-            base = ((i + 1) * table[0, PLANE] + (j + 1) * table[0, STRIDE] + 1) * LANES
-            for lane in range(LANES):
-                c = coefficients[samples[lane]]
-                diagonal, east, south, down = c[place[0], i, j], c[place[2], i, j], c[place[4], i, j], c[place[6], i, j]
-                north, up = c[place[4], i, max(j - 1, 0)], c[place[6], max(i - 1, 0), j]
-                k = base + lane
-                for m in range(odd, columns, 2):
-                    red[k] = diagonal[m]
-                    k += LANES
-                k = base + lane
-                for m in range(1 - odd, columns, 2):
-                    black[k] = diagonal[m]
-                    w[k] = -east[m - 1] if m > 0 else 0.0
-                    e[k] = -east[m] if m < columns - 1 else 0.0
-                    n[k] = -north[m] if j > 0 else 0.0
-                    s[k] = -south[m] if j < rows - 1 else 0.0
-                    u[k] = -up[m] if i > 0 else 0.0
-                    d[k] = -down[m] if i < planes - 1 else 0.0
-                    k += LANES
-
-
-@compiled
-def aggregate_checkerboard(space, table, coarse, nullspace):
+def aggregate_checkerboard(double, table, single, nullspace):
     """Level 1's operator from the unscaled couplings; with ``nullspace`` rows sum to exactly zero."""
     stride, plane, columns = table[0, STRIDE], table[0, PLANE], table[0, COLUMNS]
-    w, e = field64(space, table, W64), field64(space, table, E64)
-    n, s = field64(space, table, N64), field64(space, table, S64)
-    u, d = field64(space, table, U64), field64(space, table, D64)
-    red, black = field64(space, table, ROOT_RED), field64(space, table, ROOT_BLACK)
-    total, ce = level_field(coarse, table, 1, ROW_SUM), level_field(coarse, table, 1, EAST)
-    cs, cd = level_field(coarse, table, 1, SOUTH), level_field(coarse, table, 1, DOWN)
+    w, e = field64(table, W64), field64(table, E64)
+    n, s = field64(table, N64), field64(table, S64)
+    u, d = field64(table, U64), field64(table, D64)
+    red, black = field64(table, ROOT_RED), field64(table, ROOT_BLACK)
+    total, ce = level_field(table, 1, ROW_SUM), level_field(table, 1, EAST)
+    cs, cd = level_field(table, 1, SOUTH), level_field(table, 1, DOWN)
     zero, share = spread(0.0), spread(1 / OVERCORRECTION)
     for i in range(table[1, PLANES]):
         for j in range(table[1, ROWS]):
@@ -109,191 +74,205 @@ def aggregate_checkerboard(space, table, coarse, nullspace):
                         # Red: its couplings are stored on the black neighbours.
                         if 2 * k + odd < columns:
                             west = f - 1 + odd
-                            around = load(e, west) + load(w, west + 1) + load(s, f - stride) + load(n, f + stride)
-                            sums = sums + (load(red, f) - around - load(d, f - plane) - load(u, f + plane))
+                            around = (
+                                load(double, e + west)
+                                + load(double, w + west + 1)
+                                + load(double, s + f - stride)
+                                + load(double, n + f + stride)
+                            )
+                            sums = sums + (
+                                load(double, red + f)
+                                - around
+                                - load(double, d + f - plane)
+                                - load(double, u + f + plane)
+                            )
                         if 2 * k + 1 - odd < columns:
-                            around = load(w, f) + load(e, f) + load(n, f) + load(s, f)
-                            sums = sums + (load(black, f) - around - load(u, f) - load(d, f))
-                        east = east + (load(w, f + 1) if odd else load(e, f))
+                            around = (
+                                load(double, w + f) + load(double, e + f) + load(double, n + f) + load(double, s + f)
+                            )
+                            sums = sums + (load(double, black + f) - around - load(double, u + f) - load(double, d + f))
+                        east = east + (load(double, w + f + 1) if odd else load(double, e + f))
                         if b == 1:
-                            south = south + load(s, f) + load(n, f + stride)
+                            south = south + load(double, s + f) + load(double, n + f + stride)
                         if a == 1:
-                            down = down + load(d, f) + load(u, f + plane)
+                            down = down + load(double, d + f) + load(double, u + f + plane)
                 at = (i + 1) * table[1, PLANE] + (j + 1) * table[1, STRIDE] + k + 1
-                store(total, at, narrow(zero if nullspace else share * sums))
-                store(ce, at, narrow(share * east))
-                store(cs, at, narrow(share * south))
-                store(cd, at, narrow(share * down))
+                store(single, total + at, narrow(zero if nullspace else share * sums))
+                store(single, ce + at, narrow(share * east))
+                store(single, cs + at, narrow(share * south))
+                store(single, cd + at, narrow(share * down))
 
 
 @compiled
-def scale(space, table, coarse):
+def scale(double, table, single):
     """Couplings to B, diagonals to D^{-1/2}, and the float32 copies."""
     planes, rows, stride, plane = table[0, PLANES], table[0, ROWS], table[0, STRIDE], table[0, PLANE]
-    red, black = field64(space, table, ROOT_RED), field64(space, table, ROOT_BLACK)
-    weight, centre = field32(coarse, table, WEIGHT), field32(coarse, table, CENTRE)
+    red, black = field64(table, ROOT_RED), field64(table, ROOT_BLACK)
+    weight, centre = field32(table, WEIGHT), field32(table, CENTRE)
     one = spread(1.0)
     for i in range(planes):
         for j in range(rows):
             for k in range((i + 1) * plane + (j + 1) * stride + 1, (i + 1) * plane + (j + 2) * stride - 1):
-                value = load(red, k)
+                value = load(double, red + k)
                 root = square_root(value)
-                store(weight, k, narrow(value))
-                store(centre, k, narrow(root))
-                store(red, k, one / root)
-                store(black, k, one / square_root(load(black, k)))
+                store(single, weight + k, narrow(value))
+                store(single, centre + k, narrow(root))
+                store(double, red + k, one / root)
+                store(double, black + k, one / square_root(load(double, black + k)))
     for number in range(6):
-        b, single = field64(space, table, number), field32(coarse, table, number)
+        b, rounded = field64(table, number), field32(table, number)
         for i in range(planes):
             for j in range(rows):
                 west = -((i + j) & 1)
                 step = (west, west + 1, -stride, stride, -plane, plane)[number]
                 for k in range((i + 1) * plane + (j + 1) * stride + 1, (i + 1) * plane + (j + 2) * stride - 1):
-                    value = load(b, k) * load(black, k) * load(red, k + step)
-                    store(b, k, value)
-                    store(single, k, narrow(value))
+                    value = load(double, b + k) * load(double, black + k) * load(double, red + k + step)
+                    store(double, b + k, value)
+                    store(single, rounded + k, narrow(value))
 
 
 @compiled
-def black_from_red(w, e, n, s, u, d, x, k, west, stride, plane):
+def black_from_red(space, w, e, n, s, u, d, x, k, west, stride, plane):
     """One entry of B x: the sum over a black point's red neighbours, whose western one is in slot ``west``."""
-    value = load(w, k) * load(x, west) + load(e, k) * load(x, west + 1)
-    value = value + load(n, k) * load(x, k - stride) + load(s, k) * load(x, k + stride)
-    return value + load(u, k) * load(x, k - plane) + load(d, k) * load(x, k + plane)
+    value = load(space, w + k) * load(space, x + west) + load(space, e + k) * load(space, x + west + 1)
+    value = value + load(space, n + k) * load(space, x + k - stride) + load(space, s + k) * load(space, x + k + stride)
+    return value + load(space, u + k) * load(space, x + k - plane) + load(space, d + k) * load(space, x + k + plane)
 
 
 @compiled
-def red_from_black(w, e, n, s, u, d, y, k, west, stride, plane):
+def red_from_black(space, w, e, n, s, u, d, y, k, west, stride, plane):
     """One entry of Bᵀ y: the sum over a red point's black neighbours, whose western one is in slot ``west``."""
-    value = load(e, west) * load(y, west) + load(w, west + 1) * load(y, west + 1)
-    value = value + load(s, k - stride) * load(y, k - stride) + load(n, k + stride) * load(y, k + stride)
-    return value + load(d, k - plane) * load(y, k - plane) + load(u, k + plane) * load(y, k + plane)
+    value = load(space, e + west) * load(space, y + west) + load(space, w + west + 1) * load(space, y + west + 1)
+    above, below = k - stride, k + stride
+    value = value + load(space, s + above) * load(space, y + above) + load(space, n + below) * load(space, y + below)
+    above, below = k - plane, k + plane
+    return value + load(space, d + above) * load(space, y + above) + load(space, u + below) * load(space, y + below)
 
 
 @compiled
-def eliminate_black(space, table):
+def eliminate_black(double, table):
     """Right-hand side of the reduced system: residual += Bᵀ black. Leaves the iterate and the direction zero."""
     planes, rows, stride, plane = table[0, PLANES], table[0, ROWS], table[0, STRIDE], table[0, PLANE]
-    w, e = field64(space, table, W64), field64(space, table, E64)
-    n, s = field64(space, table, N64), field64(space, table, S64)
-    u, d = field64(space, table, U64), field64(space, table, D64)
-    r, black = field64(space, table, RESIDUAL), field64(space, table, BLACK)
-    x, p = field64(space, table, ITERATE), field64(space, table, DIRECTION)
+    w, e = field64(table, W64), field64(table, E64)
+    n, s = field64(table, N64), field64(table, S64)
+    u, d = field64(table, U64), field64(table, D64)
+    r, black = field64(table, RESIDUAL), field64(table, BLACK)
+    x, p = field64(table, ITERATE), field64(table, DIRECTION)
     zero = spread(0.0)
     for i in range(planes):
         for j in range(rows):
             first, odd = (i + 1) * plane + (j + 1) * stride, (i + j) & 1
             for k in range(first + 1, first + stride - 1):
-                value = red_from_black(w, e, n, s, u, d, black, k, k - 1 + odd, stride, plane)
-                store(r, k, load(r, k) + value)
-                store(x, k, zero)
-                store(p, k, zero)
+                value = red_from_black(double, w, e, n, s, u, d, black, k, k - 1 + odd, stride, plane)
+                store(double, r + k, load(double, r + k) + value)
+                store(double, x + k, zero)
+                store(double, p + k, zero)
 
 
 @compiled
-def recover_black(space, table):
+def recover_black(double, table):
     """Black unknowns from red ones, ũ_black = f̃_black + B ũ_red, then both unscaled, u = D^{-1/2} ũ."""
     planes, rows, stride, plane = table[0, PLANES], table[0, ROWS], table[0, STRIDE], table[0, PLANE]
-    w, e = field64(space, table, W64), field64(space, table, E64)
-    n, s = field64(space, table, N64), field64(space, table, S64)
-    u, d = field64(space, table, U64), field64(space, table, D64)
-    x, black = field64(space, table, ITERATE), field64(space, table, BLACK)
-    red_root, black_root = field64(space, table, ROOT_RED), field64(space, table, ROOT_BLACK)
+    w, e = field64(table, W64), field64(table, E64)
+    n, s = field64(table, N64), field64(table, S64)
+    u, d = field64(table, U64), field64(table, D64)
+    x, black = field64(table, ITERATE), field64(table, BLACK)
+    red_root, black_root = field64(table, ROOT_RED), field64(table, ROOT_BLACK)
     for i in range(planes):
         for j in range(rows):
             first, odd = (i + 1) * plane + (j + 1) * stride, (i + j) & 1
             for k in range(first + 1, first + stride - 1):
-                value = load(black, k) + black_from_red(w, e, n, s, u, d, x, k, k - odd, stride, plane)
-                store(black, k, value * load(black_root, k))
+                value = load(double, black + k) + black_from_red(double, w, e, n, s, u, d, x, k, k - odd, stride, plane)
+                store(double, black + k, value * load(double, black_root + k))
     for k in range(plane, (planes + 1) * plane):
-        store(x, k, load(x, k) * load(red_root, k))
+        store(double, x + k, load(double, x + k) * load(double, red_root + k))
 
 
 @compiled
-def advance_direction(space, table, coarse, beta, curvature):
-    """p ← z + β p and q = S p, plane after plane in one sweep; writes pᵀ q to ``curvature``."""
+def advance_direction(double, table, single, scalars):
+    """p ← z + β p and q = S p, plane after plane in one sweep; writes pᵀ q."""
     planes, rows, stride, plane = table[0, PLANES], table[0, ROWS], table[0, STRIDE], table[0, PLANE]
-    w, e = field64(space, table, W64), field64(space, table, E64)
-    n, s = field64(space, table, N64), field64(space, table, S64)
-    u, d = field64(space, table, U64), field64(space, table, D64)
-    p, q, y = field64(space, table, DIRECTION), field64(space, table, PRODUCT), field64(space, table, BETWEEN64)
-    z = field32(coarse, table, PRECONDITIONED)
-    total, b = spread(0.0), load(beta, 0)
+    w, e = field64(table, W64), field64(table, E64)
+    n, s = field64(table, N64), field64(table, S64)
+    u, d = field64(table, U64), field64(table, D64)
+    p, q, y = field64(table, DIRECTION), field64(table, PRODUCT), field64(table, BETWEEN64)
+    z = field32(table, PRECONDITIONED)
+    total, b = spread(0.0), load(scalars, BETA)
     for i in range(planes + 2):
         for j in range(rows):
             if i < planes:
                 first = (i + 1) * plane + (j + 1) * stride
                 for k in range(first + 1, first + stride - 1):
-                    store(p, k, widen(load(z, k)) + b * load(p, k))
+                    store(double, p + k, widen(load(single, z + k)) + b * load(double, p + k))
         for j in range(rows):
             if 1 <= i <= planes:
                 first, odd = i * plane + (j + 1) * stride, (i - 1 + j) & 1
                 for k in range(first + 1, first + stride - 1):
-                    store(y, k, black_from_red(w, e, n, s, u, d, p, k, k - odd, stride, plane))
+                    store(double, y + k, black_from_red(double, w, e, n, s, u, d, p, k, k - odd, stride, plane))
         for j in range(rows):
             if i >= 2:
                 first, odd = (i - 1) * plane + (j + 1) * stride, (i + j) & 1
                 for k in range(first + 1, first + stride - 1):
-                    mine = load(p, k)
-                    value = mine - red_from_black(w, e, n, s, u, d, y, k, k - 1 + odd, stride, plane)
-                    store(q, k, value)
+                    mine = load(double, p + k)
+                    value = mine - red_from_black(double, w, e, n, s, u, d, y, k, k - 1 + odd, stride, plane)
+                    store(double, q + k, value)
                     total = total + mine * value
-    store(curvature, 0, total)
+    store(scalars, SIZE_SQUARED, total)
 
 
 @compiled
-def advance_iterate(space, table, coarse, alpha, size):
+def advance_iterate(double, table, single, scalars):
     """x ← x + α p, r ← r - α q, relax red then black from zero in float32, and restrict the residual to level 1.
 
-    Writes Σ D r² = ‖f - A u‖² to ``size``, as its two-dimensional sibling does.
+    Writes Σ D r² = ‖f - A u‖², as its two-dimensional sibling does.
     """
     planes, rows, stride, plane = table[0, PLANES], table[0, ROWS], table[0, STRIDE], table[0, PLANE]
-    w, e = field32(coarse, table, W32), field32(coarse, table, E32)
-    n, s = field32(coarse, table, N32), field32(coarse, table, S32)
-    u, d = field32(coarse, table, U32), field32(coarse, table, D32)
-    weight, rounded = field32(coarse, table, WEIGHT), field32(coarse, table, ROUNDED)
-    centre, y = field32(coarse, table, CENTRE), field32(coarse, table, BETWEEN)
-    right = level_field(coarse, table, 1, RIGHT)
-    x, r = field64(space, table, ITERATE), field64(space, table, RESIDUAL)
-    p, q = field64(space, table, DIRECTION), field64(space, table, PRODUCT)
-    total, a, zero = spread(0.0), load(alpha, 0), spread(np.float32(0))
+    w, e = field32(table, W32), field32(table, E32)
+    n, s = field32(table, N32), field32(table, S32)
+    u, d = field32(table, U32), field32(table, D32)
+    weight, rounded = field32(table, WEIGHT), field32(table, ROUNDED)
+    centre, y = field32(table, CENTRE), field32(table, BETWEEN)
+    right = level_field(table, 1, RIGHT)
+    x, r = field64(table, ITERATE), field64(table, RESIDUAL)
+    p, q = field64(table, DIRECTION), field64(table, PRODUCT)
+    total, a, zero = spread(0.0), load(scalars, ALPHA), spread(np.float32(0))
     for i in range(planes + 2):
         for j in range(rows):
             if i < planes:
                 first = (i + 1) * plane + (j + 1) * stride
                 for k in range(first + 1, first + stride - 1):
-                    store(x, k, load(x, k) + a * load(p, k))
-                    left = load(r, k) - a * load(q, k)
-                    store(r, k, left)
-                    store(rounded, k, narrow(left))
-                    total = total + widen(load(weight, k)) * left * left
+                    store(double, x + k, load(double, x + k) + a * load(double, p + k))
+                    left = load(double, r + k) - a * load(double, q + k)
+                    store(double, r + k, left)
+                    store(single, rounded + k, narrow(left))
+                    total = total + widen(load(single, weight + k)) * left * left
         for j in range(rows):
             if 1 <= i <= planes:
                 first, odd = i * plane + (j + 1) * stride, (i - 1 + j) & 1
                 for k in range(first + 1, first + stride - 1):
-                    store(y, k, black_from_red(w, e, n, s, u, d, rounded, k, k - odd, stride, plane))
+                    store(single, y + k, black_from_red(single, w, e, n, s, u, d, rounded, k, k - odd, stride, plane))
         for j in range(rows):
             if i >= 2:
                 first, odd = (i - 1) * plane + (j + 1) * stride, (i + j) & 1
                 at = ((i - 2) // 2 + 1) * table[1, PLANE] + (j // 2 + 1) * table[1, STRIDE] - first
                 opens = i & 1 == 0 and j & 1 == 0
                 for k in range(first + 1, first + stride - 1):
-                    sums = zero if opens else load(right, at + k)
-                    value = red_from_black(w, e, n, s, u, d, y, k, k - 1 + odd, stride, plane)
-                    store(right, at + k, sums + load(centre, k) * value)
-    store(size, 0, total)
+                    sums = zero if opens else load(single, right + at + k)
+                    value = red_from_black(single, w, e, n, s, u, d, y, k, k - 1 + odd, stride, plane)
+                    store(single, right + at + k, sums + load(single, centre + k) * value)
+    store(scalars, SIZE_SQUARED, total)
 
 
 @compiled
-def finish_cycle(space, table, coarse, product):
-    """Add the coarse correction on red points, relax black then red: z. Writes zᵀ r to ``product``."""
+def finish_cycle(double, table, single, scalars):
+    """Add the coarse correction on red points, relax black then red: z. Writes zᵀ r."""
     planes, rows, stride, plane = table[0, PLANES], table[0, ROWS], table[0, STRIDE], table[0, PLANE]
-    w, e = field32(coarse, table, W32), field32(coarse, table, E32)
-    n, s = field32(coarse, table, N32), field32(coarse, table, S32)
-    u, d = field32(coarse, table, U32), field32(coarse, table, D32)
-    rounded, z = field32(coarse, table, ROUNDED), field32(coarse, table, PRECONDITIONED)
-    centre, y = field32(coarse, table, CENTRE), field32(coarse, table, BETWEEN)
-    solution = level_field(coarse, table, 1, SOLUTION)
+    w, e = field32(table, W32), field32(table, E32)
+    n, s = field32(table, N32), field32(table, S32)
+    u, d = field32(table, U32), field32(table, D32)
+    rounded, z = field32(table, ROUNDED), field32(table, PRECONDITIONED)
+    centre, y = field32(table, CENTRE), field32(table, BETWEEN)
+    solution = level_field(table, 1, SOLUTION)
     total = spread(0.0)
     for i in range(planes + 2):
         for j in range(rows):
@@ -302,18 +281,22 @@ def finish_cycle(space, table, coarse, product):
                 at = (i // 2 + 1) * table[1, PLANE] + (j // 2 + 1) * table[1, STRIDE] - first
                 for k in range(first + 1, first + stride - 1):
                     # Until black is relaxed, z holds the corrected red unknowns.
-                    store(z, k, load(rounded, k) + load(centre, k) * load(solution, at + k))
+                    store(
+                        single,
+                        z + k,
+                        load(single, rounded + k) + load(single, centre + k) * load(single, solution + at + k),
+                    )
         for j in range(rows):
             if 1 <= i <= planes:
                 first, odd = i * plane + (j + 1) * stride, (i - 1 + j) & 1
                 for k in range(first + 1, first + stride - 1):
-                    store(y, k, black_from_red(w, e, n, s, u, d, z, k, k - odd, stride, plane))
+                    store(single, y + k, black_from_red(single, w, e, n, s, u, d, z, k, k - odd, stride, plane))
         for j in range(rows):
             if i >= 2:
                 first, odd = (i - 1) * plane + (j + 1) * stride, (i + j) & 1
                 for k in range(first + 1, first + stride - 1):
-                    mine = load(rounded, k)
-                    value = mine + red_from_black(w, e, n, s, u, d, y, k, k - 1 + odd, stride, plane)
-                    store(z, k, value)
+                    mine = load(single, rounded + k)
+                    value = mine + red_from_black(single, w, e, n, s, u, d, y, k, k - 1 + odd, stride, plane)
+                    store(single, z + k, value)
                     total = total + widen(mine) * widen(value)
-    store(product, 0, total)
+    store(scalars, INNER, total)
