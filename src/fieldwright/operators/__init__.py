@@ -1,13 +1,25 @@
 """Operators: networks from fields to fields, on grids of any size."""
 
-from fieldwright.operators.build import OPERATORS, build_operator, load_operator, parameter_count, save_operator
+from fieldwright.operators.build import (
+    OPERATORS,
+    ForeignOperator,
+    build_operator,
+    load_operator,
+    parameter_count,
+    save_operator,
+)
 from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.multigrid import MultigridOperator
+from fieldwright.operators.vcycle import VCycle
+from fieldwright.operators.walls import Walls
 
 __all__ = [
     "OPERATORS",
+    "ForeignOperator",
     "FourierOperator",
     "MultigridOperator",
+    "VCycle",
+    "Walls",
     "build_operator",
     "load_operator",
     "parameter_count",
