@@ -99,7 +99,8 @@ def _reader(file: Path) -> Callable[[Path], dict[str, Any]]:
 
 
 def _read_npy(file: Path) -> dict[str, Any]:
-    return {file.stem: np.load(file, allow_pickle=False)}
+    values = np.load(file, allow_pickle=False)
+    return {file.stem: values} if values.dtype.kind in "fiubc" else {}
 
 
 def _read_npz(file: Path) -> dict[str, Any]:

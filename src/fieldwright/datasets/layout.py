@@ -91,7 +91,7 @@ def survey(paths: Sequence[Path], *, seconds: float = _SECONDS_PER_FILE) -> list
 def look(
     paths: Sequence[Path], kind: Literal["well", "arrays"], *, seconds: float = _SECONDS_PER_FILE
 ) -> list[dict[str, Any]]:
-    """What `describe` says of each file, from a child process that may crash without harm; "error" is what is wrong.
+    """What `describe` says of each file, found in a child process that may crash; "error" is what is wrong.
 
     After a crash another child goes on with the files behind the one that caused it. No file gets more than ``seconds``.
     """
