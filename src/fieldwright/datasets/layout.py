@@ -93,7 +93,7 @@ def look(
 ) -> list[dict[str, Any]]:
     """What `describe` says of each file, found in a child process that may crash; "error" is what is wrong.
 
-    After a crash another child goes on with the files behind the one that caused it. No file gets more than ``seconds``.
+    After a crash another child goes on with the files behind the one that caused it; none gets more than ``seconds``.
     """
     facts: list[dict[str, Any]] = []
     while len(facts) < len(paths):
