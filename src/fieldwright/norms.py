@@ -35,13 +35,10 @@ def h1_norm(field: Float[Tensor, "batch channel *space"], grid: Grid) -> Float[T
     square = (field.square() * grid.quadrature().to(field)).flatten(1).sum(1)
     for axis, h in enumerate(grid.spacing):
         position = axis + 2
-        if grid.centring == "periodic":
-            slope = (field.roll(-1, position) - field) / h
-        else:
-            slope = field.diff(dim=position) / h
+        step = field.roll(-1, position) - field if grid.centring == "periodic" else field.diff(dim=position)
         # A slope stands midway between two points of its axis (weight h) and on the points of the other axes.
         weights = h * grid.quadrature().select(axis, 0).unsqueeze(axis) / grid.weights(axis)[0]
-        square = square + (slope.square() * weights.to(field)).flatten(1).sum(1)
+        square = square + ((step / h).square() * weights.to(field)).flatten(1).sum(1)
     return square.sqrt()
 
 
