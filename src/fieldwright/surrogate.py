@@ -171,27 +171,24 @@ class Surrogate:
         return problem
 
     def _outputs(self, inputs: Tensor, expected: tuple[int, ...]) -> Tensor:
-        trained = self.operator.training
+        name, trained = type(self.operator).__name__, self.operator.training
         self.operator.eval()
         try:
-            with torch.inference_mode():
-                encoded = self.inputs_normalizer.encode(inputs.to(self.device, torch.float32))
-                decoded = self.outputs_normalizer.decode(self.operator(encoded))
+            with torch.no_grad():
+                normalised = self.operator(self.inputs_normalizer.encode(inputs.to(self.device, torch.float32)))
         except RuntimeError as error:
             if tuple(inputs.shape[2:]) == self.problem.grid.shape:
                 raise
             raise InputError(
-                f"inputs of resolution {expected[1:]}: {type(self.operator).__name__} cannot take it, it was trained on"
+                f"inputs of resolution {expected[1:]}: {name} cannot take it, it was trained on"
                 f" {self.problem.grid.shape} ({first_line(error)})"
             ) from error
         finally:
             self.operator.train(trained)
-        if tuple(decoded.shape[1:]) != expected:
-            raise InputError(
-                f"operator: {type(self.operator).__name__} returned fields of shape {tuple(decoded.shape[1:])};"
-                f" the outputs have {expected}"
-            )
-        return decoded.to(inputs.device, inputs.dtype).clone()
+        if tuple(normalised.shape[1:]) != expected:
+            found = tuple(normalised.shape[1:])
+            raise InputError(f"operator: {name} returned fields of shape {found}; the outputs have {expected}")
+        return self.outputs_normalizer.decode(normalised).to(inputs.device, inputs.dtype)
 
     def save(self, directory: Path | str) -> None:
         """Write the directory that `load` reads, whole or not at all.

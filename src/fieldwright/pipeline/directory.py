@@ -66,9 +66,7 @@ class RunDirectory:
             try:
                 lock.acquire(timeout=0)
             except Timeout as error:
-                raise RecipeError(
-                    f"{self.path}: another run is at work in this directory; wait, or use --out"
-                ) from error
+                raise RecipeError(f"{self.path}: another run is at work here; wait, or use another --out") from error
         try:
             yield
         finally:

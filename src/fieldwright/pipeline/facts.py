@@ -60,7 +60,10 @@ def learning_curve(file: Path) -> list[dict[str, float | None]]:
     names = {"step": "step", "loss": "train_loss", "valid_relative_l2": "valid_l2"}
     try:
         with file.open(newline="", encoding="utf-8") as lines:
-            rows = list(csv.DictReader(lines))
+            table = csv.DictReader(lines)
+            if not set(names) <= set(table.fieldnames or ()):
+                raise ValueError(f"no columns {', '.join(names)}")
+            rows = list(table)
         return [{ours: float(row[theirs]) if row[theirs] else None for theirs, ours in names.items()} for row in rows]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{file}: not the learning curve of a run: {first_line(error)}") from error

@@ -161,10 +161,9 @@ def check_operator(operator: nn.Module, problem: Problem) -> None:
     except (FieldwrightError, RuntimeError, TypeError, ValueError) as error:
         raise RecipeError(f"operator: {name} cannot take fields of shape {shape}: {first_line(error)}") from error
     expected = (1, len(problem.outputs), *shape)
-    if tuple(getattr(fields, "shape", ())) != expected:
-        raise RecipeError(
-            f"operator: {name} returned shape {tuple(getattr(fields, 'shape', ()))}; {expected} is needed"
-        )
+    found = tuple(getattr(fields, "shape", ()))
+    if found != expected:
+        raise RecipeError(f"operator: {name} returned fields of shape {found}; {expected} is needed")
 
 
 def check_disk(directory: Path, needed: int) -> None:
