@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fieldwright.analysis import ErrorSummary, Evaluation, Timing
+from fieldwright.analysis import ErrorSummary, Evaluation, SolverSpeed, Timing
 from fieldwright.report.facts import RunFacts
 from fieldwright.report.quantities import SPACE, count, duration, number, percent, shape
 
@@ -87,12 +87,15 @@ def break_even_table(evaluation: Evaluation, facts: RunFacts) -> Table:
             (
                 f"our fastest: {row.name}" if row.kind == "ours" else row.name,
                 "as stated by you" if speed.error is None else percent(speed.error),
+                _stopped_at(speed),
                 _with_spread(row.solver_seconds, speed.timing),
                 duration(row.surrogate_seconds),
                 "never" if row.count is None else f"{count(row.count)} samples",
             )
         )
-    return Table(("Against", "Its error", "Its time", "Surrogate's time", "Break-even"), tuple(rows))
+    return Table(
+        ("Against", "Its error", "Stopped at residual", "Its time", "Surrogate's time", "Break-even"), tuple(rows)
+    )
 
 
 def fact_rows(values: Mapping[str, Any], prefix: str = "") -> tuple[tuple[str, str], ...]:
@@ -112,6 +115,12 @@ def _three(summary: ErrorSummary | None) -> tuple[str, str, str]:
     if summary is None:
         return ("–", "–", "–")
     return percent(summary.median), percent(summary.p95), percent(summary.worst)
+
+
+def _stopped_at(speed: SolverSpeed) -> str:
+    if speed.kind == "scipy":
+        return "direct"
+    return "–" if speed.rtol is None else number(speed.rtol, 1)
 
 
 def _with_spread(seconds: float, timing: Timing | None) -> str:
