@@ -41,7 +41,10 @@ def build_operator(
         if name not in known:
             raise InputError(f"operator {kind}: no setting '{name}'; there are {', '.join(known)}")
     given = {"in_channels": in_channels, "out_channels": out_channels, "dimension": dimension}
-    return cls(**{**given, "boundary": walls.to_list(), **settings})
+    try:
+        return cls(**{**given, "boundary": walls.to_list(), **settings})
+    except TypeError as error:
+        raise InputError(f"operator {kind}: a setting has the wrong type ({error})") from error
 
 
 class ForeignOperator(nn.Module, StoredOperator):
@@ -108,7 +111,7 @@ def save_operator(operator: nn.Module, directory: str | Path) -> None:
 def load_operator(directory: str | Path, *, device: str | torch.device = "cpu") -> nn.Module:
     """The operator of any class that `save_operator` left in a directory, in evaluation mode.
 
-    Errors: `DataError` when the directory is not there or damaged, `InputError` when a foreign class cannot be imported.
+    Errors: `DataError` when the directory is not there or damaged, or a foreign class cannot be imported.
     """
     place = Path(directory)
     config, metadata, tensors = read_model(place, device=str(device))

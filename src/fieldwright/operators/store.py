@@ -18,7 +18,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from fieldwright.errors import DataError, StorageError
+from fieldwright.errors import DataError, InputError, StorageError
 
 Module = TypeVar("Module", bound=nn.Module)
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -103,7 +103,7 @@ def restore(cls: type[Module], config: dict[str, Any], tensors: dict[str, Tensor
     """
     try:
         operator = cls(**config)
-    except TypeError as error:
+    except (TypeError, InputError) as error:
         raise DataError(f"{directory / CONFIG}: {cls.__name__} cannot be built from it ({_reason(error)})") from error
     expected = operator.state_dict()
     for name in sorted(expected.keys() ^ tensors.keys()):
