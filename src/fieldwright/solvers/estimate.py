@@ -9,9 +9,9 @@ For A u = f and an approximation v let r = f - A v and e = u - v, so that A e = 
 
       ‖e‖_A = (rᵀ A⁻¹ r)^½ <= (rᵀ L⁻¹ r / m)^½,        ‖u‖_A >= |fᵀ v| / ‖v‖_A    (Cauchy and Schwarz, fᵀ v = uᵀ A v),
 
-  so ‖e‖_A / ‖u‖_A <= (rᵀ L⁻¹ r / m)^½ ‖v‖_A / |fᵀ v|. Both A and L are Σ over pairs of neighbours of coupling·(u_i - u_j)²
-  plus Σ over points of (row sum)·u_i², so m is the smallest ratio of a coupling or row sum of A to that of L. It is as
-  sharp as the contrast of the coefficient is small.
+  so ‖e‖_A / ‖u‖_A <= (rᵀ L⁻¹ r / m)^½ ‖v‖_A / |fᵀ v|. Both A and L are Σ over pairs of neighbours of
+  coupling·(u_i - u_j)² plus Σ over points of (row sum)·u_i², so m is the smallest ratio of a coupling or row sum of A
+  to that of L. It is as sharp as the contrast of the coefficient is small.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ResidualEstimate:
     the wrong sign or beyond the nearest neighbours.
     """
 
-    relative_residual: Float[Tensor, " batch"]
+    residual: Float[Tensor, " batch"]
     estimate: Float[Tensor, " batch"]
     bound: Float[Tensor, " batch"]
 
