@@ -67,7 +67,8 @@ def test_samples_must_come_in_pairs():
 
 def training_data(outputs: torch.Tensor, grid: Grid) -> TrainingData:
     unit = Normalizer(torch.zeros(outputs.shape[1]), torch.ones(outputs.shape[1]))
-    return TrainingData((outputs, outputs), (outputs, outputs), unit, unit, grid)
+    valid = torch.ones_like(outputs)
+    return TrainingData((outputs, outputs), (valid, valid), unit, unit, grid)
 
 
 def test_scale_is_the_root_mean_square_of_each_channel():
@@ -79,3 +80,11 @@ def test_scale_is_the_root_mean_square_of_each_channel():
 def test_data_on_another_grid_are_refused():
     with pytest.raises(InputError, match=r"train inputs on \(4,\); grid: \(5,\)"):
         training_data(torch.zeros(2, 1, 4), Grid((5,)))
+
+
+def test_a_zero_validation_output_is_refused_before_any_work():
+    fields = torch.ones(4, 1, 5)
+    fields[2] = 0
+    unit = Normalizer(torch.zeros(1), torch.ones(1))
+    with pytest.raises(InputError, match="validation sample 2 are zero"):
+        TrainingData((fields, fields), (fields, fields), unit, unit, Grid((5,)))

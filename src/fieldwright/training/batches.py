@@ -64,10 +64,6 @@ class TensorSamples:
         chosen = torch.as_tensor(indices, dtype=torch.long, device=self.inputs.device)
         return self.inputs[chosen], self.outputs[chosen]
 
-    def to(self, device: torch.device) -> TensorSamples:
-        """The same samples on a device."""
-        return TensorSamples(self.inputs.to(device), self.outputs.to(device))
-
 
 @dataclass(frozen=True)
 class Batch:

@@ -22,7 +22,8 @@ class TrainingData:
 
     ``train`` and ``valid`` are pairs of tensors (inputs, outputs), each ``sample channel *space``, or `Samples`.
     ``inputs`` and ``outputs`` are the normalisations of the fields, made from the training samples alone.
-    Errors: `InputError` when samples do not fit ``grid`` or each other.
+    Errors: `InputError` when samples do not fit ``grid`` or each other, or a validation output is zero throughout, so
+    that errors relative to it have no meaning.
     """
 
     train: Samples | tuple[Tensor, Tensor]
@@ -38,6 +39,9 @@ class TrainingData:
                     raise InputError(
                         f"training data: {name} {what} on {tuple(fields.shape[2:])}; grid: {self.grid.shape}"
                     )
+        zero = ~self.valid_samples.batch(range(self.validation_samples))[1].flatten(1).any(1)
+        if bool(zero.any()):
+            raise InputError(f"training data: the outputs of validation sample {int(zero.nonzero()[0])} are zero")
 
     @property
     def train_samples(self) -> Samples:
@@ -47,6 +51,11 @@ class TrainingData:
     def valid_samples(self) -> Samples:
         return TensorSamples(*self.valid) if isinstance(self.valid, tuple) else self.valid
 
+    @property
+    def validation_samples(self) -> int:
+        """How many samples a validation looks at: the first `VALIDATION_SAMPLES`, or all."""
+        return min(len(self.valid_samples), VALIDATION_SAMPLES)
+
     def output_scale(self) -> Float[Tensor, " channel"]:
         """Root mean square of each output channel over `SCALE_SAMPLES` training samples; 1 where that is 0."""
         outputs = self.train_samples.batch(range(min(len(self.train_samples), SCALE_SAMPLES)))[1]
@@ -54,13 +63,13 @@ class TrainingData:
         return torch.where(mean > 0, mean, torch.ones_like(mean)).float().cpu()
 
     def on(self, device: torch.device) -> TrainingData:
-        """The same data with tensors moved to a GPU, where they take at most a quarter of its free memory."""
+        """The same data held on a GPU, each set that takes at most a quarter of its free memory."""
         if device.type != "cuda":
             return self
-        free = torch.cuda.mem_get_info(device)[0]
+        room = torch.cuda.mem_get_info(device)[0] / 4
         moved = {}
         for name, samples in (("train", self.train_samples), ("valid", self.valid_samples)):
-            if isinstance(samples, TensorSamples) and samples.inputs.nbytes + samples.outputs.nbytes < free / 4:
-                samples = samples.to(device)
+            if len(samples) * sum(fields.nbytes for fields in samples.batch([0])) < room:
+                samples = TensorSamples(*(fields.to(device) for fields in samples.batch(range(len(samples)))))
             moved[name] = samples
         return replace(self, **moved)

@@ -7,10 +7,10 @@ weights, the optimizer's moments, the weight average and a few counters, and a p
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -22,6 +22,7 @@ from fieldwright.progress import Reporter, Stage
 from fieldwright.training.averaging import WeightAverage
 from fieldwright.training.batches import Batch, SampleStream, Symmetry, augment
 from fieldwright.training.checkpoint import CheckpointStore
+from fieldwright.training.clock import Clock
 from fieldwright.training.data import TrainingData
 from fieldwright.training.devices import total
 from fieldwright.training.guard import FiniteGuard
@@ -31,7 +32,7 @@ from fieldwright.training.objectives import build_objective
 from fieldwright.training.optimizers import OPTIMIZERS, load_named_state, named_state, trainable
 from fieldwright.training.phases import Carried, Phase
 from fieldwright.training.position import Position, TrainingState
-from fieldwright.training.prediction import PhysicalPrediction, validate, validation_samples
+from fieldwright.training.prediction import PhysicalPrediction, validate
 from fieldwright.training.seeding import derived_generator, derived_seed
 
 ROWS = 200
@@ -43,8 +44,6 @@ VALIDATIONS = 20
 VALIDATION_SHARE = 0.15
 PASSES = 3
 """Cost of a training step on a sample in forward passes: one forward, two backward."""
-
-REDRAW_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,8 @@ class PhaseRun:
         self.parameters = list(trainable(self.operator).values())
         if not self.parameters:
             raise InputError(f"phase '{phase.name}': the operator has no parameter that can be trained")
-        self.wrapped = fabric.setup_module(torch.compile(self.operator) if phase.compile else self.operator)  # type: ignore[arg-type]
+        module: Any = torch.compile(self.operator) if phase.compile else self.operator
+        self.wrapped = fabric.setup_module(module)
         self.optimizer = OPTIMIZERS[phase.optimizer](self.parameters, phase.learning_rate, phase.weight_decay)
         load_named_state(self.operator, self.optimizer, carried.optimizer_state)
         self.average = average
@@ -127,6 +127,7 @@ class PhaseRun:
         self._check_finite()
         if self.average is not None:
             self.average.copy_to(self.operator)
+        self.clock.read(self.position)
         return Carried(self.operator, named_state(self.operator, self.optimizer))
 
     def fraction(self) -> float:
@@ -210,7 +211,7 @@ class PhaseRun:
     def _validation_due(self, before: float) -> bool:
         after, position = self.fraction(), self.position
         passes = PASSES * self.phase.batch_size * (position.step - position.validated_step)
-        worth_it = validation_samples(self.around.data) <= VALIDATION_SHARE * passes
+        worth_it = self.around.data.validation_samples <= VALIDATION_SHARE * passes
         return after == 1 or (worth_it and _crossed(before, after, VALIDATIONS))
 
     def _validate(self) -> bool:
@@ -277,36 +278,6 @@ class PhaseRun:
             facts["valid error"] = f"{100 * position.last.relative_l2:.2f} %"
         done = position.step if self.phase.expected_steps(self.stream.samples) is not None else 100 * self.fraction()
         stage.advance(done - stage.done, **facts)
-
-
-class Clock:
-    """Seconds of a phase, over all the runs that it took."""
-
-    def __init__(self, position: Position) -> None:
-        self._origin = time.perf_counter() - position.phase_seconds
-        self._earlier_phases = position.seconds - position.phase_seconds
-        self._row = position.phase_seconds
-        self._drawn = time.perf_counter()
-
-    def read(self, position: Position) -> None:
-        """Bring the position's seconds up to date."""
-        self.set(position, time.perf_counter() - self._origin)
-
-    def set(self, position: Position, seconds: float) -> None:
-        """Set the position's seconds to what another process's clock says."""
-        position.phase_seconds, position.seconds = seconds, self._earlier_phases + seconds
-
-    def since_last_row(self, position: Position) -> float:
-        """Seconds of the phase since this was last asked."""
-        seconds, self._row = position.phase_seconds - self._row, position.phase_seconds
-        return seconds
-
-    def redraw_due(self) -> bool:
-        """Whether the progress bar is old, asked between steps."""
-        due = time.perf_counter() - self._drawn > REDRAW_SECONDS
-        if due:
-            self._drawn = time.perf_counter()
-        return due
 
 
 def _crossed(before: float, after: float, parts: int) -> bool:

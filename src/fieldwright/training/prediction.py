@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fieldwright.errors import InputError
 from fieldwright.norms import relative_h1, relative_l2
 from fieldwright.training.batches import Normalization
-from fieldwright.training.data import VALIDATION_SAMPLES, TrainingData
+from fieldwright.training.data import TrainingData
 from fieldwright.training.devices import total
 
 VALIDATION_BATCH = 16
@@ -46,17 +46,12 @@ class ValidationErrors:
     relative_h1: float
 
 
-def validation_samples(data: TrainingData) -> int:
-    """How many samples a validation looks at: the first `VALIDATION_SAMPLES`, or all."""
-    return min(len(data.valid_samples), VALIDATION_SAMPLES)
-
-
 @torch.no_grad()
 def validate(operator: nn.Module, data: TrainingData, fabric: Fabric) -> ValidationErrors:
     """Relative L2 and H1 errors of the operator, in float32 with norms in float64; processes share the samples."""
     predict = PhysicalPrediction(operator, data.inputs, data.outputs)
     sums = torch.zeros(2, dtype=torch.float64)
-    mine = range(fabric.global_rank, validation_samples(data), fabric.world_size)
+    mine = range(fabric.global_rank, data.validation_samples, fabric.world_size)
     was_training = operator.training
     operator.eval()
     try:
@@ -73,5 +68,5 @@ def validate(operator: nn.Module, data: TrainingData, fabric: Fabric) -> Validat
                 sums[i] += relative(prediction, truth, data.grid).sum()
     finally:
         operator.train(was_training)
-    errors = total(fabric, sums.to(fabric.device)) / validation_samples(data)
+    errors = total(fabric, sums.to(fabric.device)) / data.validation_samples
     return ValidationErrors(float(errors[0]), float(errors[1]))
