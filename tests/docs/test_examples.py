@@ -61,7 +61,7 @@ def test_own_operator_runs_from_the_command_line(example, tmp_path):
     recipe = load_recipe("darcy", [*TINY, "operator.kind=plain_cnn:PlainCNN", "operator.width=4", "operator.layers=2"])
     run(recipe, tmp_path / "run", until="train")
     surrogate = Surrogate.load(tmp_path / "run")
-    assert type(surrogate.operator).__name__ == "PlainCNN"
+    assert any(type(module).__name__ == "PlainCNN" for module in surrogate.operator.modules())
     assert surrogate.fields(surrogate.problem.sample(range(2), seed=5)).shape == (2, 1, 16, 16)
 
 
@@ -95,4 +95,6 @@ def test_every_recipe_override_the_documentation_shows_is_allowed(example):
         lines += re.findall(r"^fieldwright (?:run|train) (\S+) (.*?)(?:#.*)?$", page.read_text(), flags=re.MULTILINE)
     assert lines
     for recipe, rest in lines:
+        if "/" in recipe:  # of a run that the reader has made
+            continue
         load_recipe(recipe, [word for word in rest.split() if "=" in word and not word.startswith("--")])
