@@ -103,19 +103,35 @@ class ConstantOperator:
         return inverse
 
     @cached_property
-    def mass(self) -> Float[Tensor, " *space"]:
+    def mass(self) -> Float[Tensor, "1 *space"]:
         """The product of the axes' weights."""
-        total = torch.ones((1,) * len(self.axes), dtype=torch.float64, device=self.shift.device)
-        for index, axis in enumerate(self.axes):
-            total = total * self._line(axis.weights, index)[0]
+        return self.mass_beside(None)
+
+    def mass_beside(self, axis: int | None) -> Float[Tensor, "1 *space"]:
+        """The product of the weights of all axes but one, to be broadcast."""
+        total = self.shift.new_ones((1,) * (len(self.axes) + 1))
+        for index, modes in enumerate(self.axes):
+            if index != axis:
+                total = total * self._line(modes.weights, index)
+        return total
+
+    def row_sums(self) -> Float[Tensor, "batch *space"]:
+        """L 1: what the walls and the shift add to the diagonal."""
+        total = self._column(self.shift) * self.mass
+        for index, modes in enumerate(self.axes):
+            root = modes.weights.sqrt()
+            # K has whole numbers for row sums, which the transform gives up to rounding.
+            line = (root * (modes.matrix.T @ (modes.eigenvalues * (modes.matrix @ root)))).round()
+            beside = self.mass_beside(index) * self._column(self.strength[:, index])
+            total = total + beside * self._line(line, index)
         return total
 
     @cached_property
     def diagonal(self) -> Float[Tensor, "batch *space"]:
         """The diagonal of L."""
         total = self._column(self.shift)
-        for index, axis in enumerate(self.axes):
-            line = (axis.matrix**2 * axis.eigenvalues[:, None]).sum(0)
+        for index, modes in enumerate(self.axes):
+            line = (modes.matrix**2 * modes.eigenvalues[:, None]).sum(0)
             total = total + self._column(self.strength[:, index]) * self._line(line, index)
         return total * self.mass
 

@@ -1,41 +1,53 @@
-"""How far an approximate solution is from the discrete one, from its residual alone.
+"""How far off is a given field? Estimates and bounds of its error from its residual, without solving the system.
 
-For A u = f and an approximation v let r = f - A v and e = u - v, so that A e = r.
+For A u = f, a field v, its residual r = f - A v and its error e = u - v, so A e = r. Let e~ be the error after a few
+steps of spectral-preconditioned conjugate gradients on A e = r, and r~ = r - A e~ what they leave.
 
-* The *estimate* is of the relative L2 error: ‖ẽ‖ / ‖v + ẽ‖ with ẽ a few steps of preconditioned conjugate gradients on
-  A e = r. It follows the true error closely and is no bound.
-* The *bound* is of the relative energy error, and is guaranteed: with L the constant-coefficient operator that a
-  transform inverts and m the largest number with A - m L still a sum of non-negative terms,
+* ``estimate``  ‖e~‖₂ / ‖v + e~‖₂, of the relative error in L2. No bound: steps that miss part of e make it too small.
 
-      ‖e‖_A = (rᵀ A⁻¹ r)^½ <= (rᵀ L⁻¹ r / m)^½,        ‖u‖_A >= |fᵀ v| / ‖v‖_A    (Cauchy and Schwarz, fᵀ v = uᵀ A v),
+* ``bound``     of the relative error in the energy norm ‖w‖_A = √(wᵀA w). Let L be a constant-coefficient operator with
+                xᵀA x >= xᵀL x for all x. Then the inverses are ordered the other way, and with d = √(r~ᵀL⁻¹ r~)
 
-  so ‖e‖_A / ‖u‖_A <= (rᵀ L⁻¹ r / m)^½ ‖v‖_A / |fᵀ v|. Both A and L are Σ over pairs of neighbours of
-  coupling·(u_i - u_j)² plus Σ over points of (row sum)·u_i², so m is the smallest ratio of a coupling or row sum of A
-  to that of L. It is as sharp as the contrast of the coefficient is small.
+                    ‖e - e~‖_A = √(r~ᵀA⁻¹ r~) <= d,       so  ‖e‖_A <= ‖e~‖_A + d,
+                    ‖u‖_A >= ‖v + e~‖_A - d    and    ‖u‖_A >= |fᵀw| / ‖w‖_A  for w = v + e~,
+
+                and the bound is the quotient of the two. It holds whatever the steps did.
+
+L: write A and L as sums over pairs of neighbours and single points, xᵀA x = Σ t_f (x_l - x_r)² + Σ p_i x_i², where t_f
+is the coupling of pair f and p_i the sum of row i. If every t_f and p_i is at least that of L (and not negative), A - L
+is a sum of squares. L's strength along each axis is the least coupling on it, reduced where a wall term of A is less.
+With jumps of the coefficient d alone would overestimate by up to the root of the contrast; after the steps it concerns
+the remainder only.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from fieldwright.errors import SolverError
-from fieldwright.solvers.constant_operator import ConstantOperator, couplings, nearest_constant_operator
-from fieldwright.solvers.spectral import spectral, supports_spectral
+from fieldwright.errors import InputError, SolverError
+from fieldwright.solvers.conjugate_gradients import ConjugateGradients
+from fieldwright.solvers.constant_operator import ConstantOperator, axis_modes, couplings, nearest_constant_operator
+from fieldwright.solvers.padded_stencil import PaddedStencil
+from fieldwright.solvers.spectral import BLOCK_POINTS, SpectralPreconditioner
 from fieldwright.solvers.stencil import StencilSystem
 
-STEPS = 3
+STEPS = 4
+# Row sums are differences of large numbers; what is below this part of the diagonal is their rounding.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
 class ResidualEstimate:
-    """Per sample: ‖f - A v‖ / ‖f‖, the estimate of the relative L2 error, the bound of the relative energy error.
+    """Per sample, all dimensionless and 0 for an exact solution.
 
-    ``bound`` is infinite where none is known: a system that is not symmetric positive definite, or has a coupling of
-    the wrong sign or beyond the nearest neighbours.
+    ``residual``  ‖f - A v‖₂ / ‖f‖₂
+    ``estimate``  of ‖u - v‖₂ / ‖u‖₂
+    ``bound``     guaranteed: ‖u - v‖_A / ‖u‖_A <= bound; infinity where no bound is known (a kind other than "spd", or
+                  a stencil with negative couplings or row sums)
     """
 
     residual: Float[Tensor, " batch"]
@@ -45,86 +57,141 @@ class ResidualEstimate:
 
 @torch.no_grad()
 def residual_estimate(system: StencilSystem, values: Float[Tensor, "batch *space"]) -> ResidualEstimate:
-    """Judge ``values`` as solutions of ``system``, at the cost of a few transforms per sample.
+    """Estimate and bound the error of ``values`` as solutions of the systems.
 
-    A system that the transform cannot precondition (indefinite, non-symmetric) gets the estimate of one Jacobi step,
-    which sees only the rough part of the error.
+    For kinds other than "spd" e~ comes from as many steps of the generalised conjugate residual method, preconditioned
+    by the nearest constant-coefficient operator (by the diagonal where there is none). For indefinite systems near a
+    resonance the estimate can be far too small.
+
+    Errors: `InputError` when ``values`` has another shape than the right-hand side or is not finite, `SolverError`
+    when the system is not finite.
     """
-    residual = system.residual(values)
-    if supports_spectral(system) is None:
-        correction = spectral(replace(system, rhs=residual), rtol=1e-14, max_iterations=STEPS).values
-        bound = _energy_bound(system, values, residual)
-    else:
-        correction = residual / system.diagonal
-        bound = system.rhs.new_full((system.batch,), torch.inf)
-    size = _norm(values + correction)
-    estimate = torch.where(size > 0, _norm(correction) / torch.where(size > 0, size, 1.0), 0.0)
+    if values.shape != system.rhs.shape:
+        raise InputError(f"values of shape {tuple(values.shape)}; the system takes {tuple(system.rhs.shape)}")
+    finite = values.flatten(1).isfinite().all(1)
+    if not bool(finite.all()):
+        raise InputError(f"values: sample {int((~finite).nonzero()[0])} holds a NaN or infinite value")
+    system.check_finite()
+    values = values.to(system.rhs)
+    if system.batch == 0:
+        return ResidualEstimate(*(system.rhs.new_zeros(0) for _ in range(3)))
+    size = max(1, BLOCK_POINTS // system.unknowns)
+    parts = [_estimate(system.select(slice(i, i + size)), values[i : i + size]) for i in range(0, system.batch, size)]
+    estimate, bound = (torch.cat(column) for column in zip(*parts, strict=True))
     return ResidualEstimate(system.relative_residual(values), estimate, bound)
 
 
-def _energy_bound(system: StencilSystem, values: Tensor, residual: Tensor) -> Float[Tensor, " batch"]:
-    operator = nearest_constant_operator(system)
-    # L without its shift is a sum of squares that A can dominate; a positive shift only makes A larger.
-    operator = ConstantOperator(operator.axes, operator.strength, torch.zeros_like(operator.shift))
-    dual = (residual * operator.solve(residual)).flatten(1).sum(1).clamp_min(0)
-    energy = (values * system.apply(values)).flatten(1).sum(1).clamp_min(0).sqrt()
-    work = (values * system.rhs).flatten(1).sum(1).abs()
-    least = dominance(system, operator)
-    known = (least > 0) & (work > 0)
-    bound = (dual / torch.where(known, least, 1.0)).sqrt() * energy / torch.where(known, work, 1.0)
-    exact = residual.flatten(1).abs().amax(1) == 0
-    return torch.where(exact, 0.0, torch.where(known, bound, torch.inf))
+def _estimate(
+    system: StencilSystem, v: Float[Tensor, "batch *space"]
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    r = _centred(system, system.residual(v))
+    e = _conjugate_gradient_steps(system, r) if system.kind == "spd" else _conjugate_residual_steps(system, r)
+    w = _centred(system, v + e)
+    tiny = torch.finfo(r.dtype).tiny
+    estimate = _norm(e) / _norm(w).clamp_min(tiny)
+    unknown = torch.full_like(estimate, torch.inf)
+    below = operator_below(system) if system.kind == "spd" else None
+    if below is None:
+        return estimate, torch.where(_norm(r) == 0, 0.0, unknown)
+    operator, known = below
+    left = _centred(system, r - system.apply(e))
+    remainder = _dot(left, operator.solve(left)).clamp_min(0).sqrt()
+    size = _dot(w, system.apply(w)).clamp_min(0).sqrt()
+    dual = _dot(system.rhs, w).abs() / size.clamp_min(tiny)
+    least = torch.maximum(size - remainder, dual)
+    error = _dot(e, system.apply(e)).clamp_min(0).sqrt() + remainder
+    bound = torch.where(known & (least > 0), (1 + 1e-9) * error / least.clamp_min(tiny), unknown)
+    return estimate, torch.where(error == 0, 0.0, bound)
 
 
-def dominance(system: StencilSystem, operator: ConstantOperator) -> Float[Tensor, " batch"]:
-    """The largest m with A - m L a sum of non-negative terms; not positive where there is none.
-
-    Errors: `SolverError` when the shapes of system and operator differ.
-    """
-    if len(operator.axes) != len(system.shape):
-        raise SolverError(f"estimate: an operator on {len(operator.axes)} axes for a system on {len(system.shape)}")
-    dimension = len(system.shape)
-    least = torch.full_like(operator.shift, torch.inf)
-    ones = torch.ones_like(system.rhs)
-    weights = [axis.weights.to(ones) for axis in operator.axes]
+def operator_below(system: StencilSystem) -> tuple[ConstantOperator, Bool[Tensor, " batch"]] | None:
+    """A constant-coefficient L with xᵀA x >= xᵀL x, and for which samples that is known; None if for none of them."""
+    axes = tuple(
+        axis_modes(n, system.centring, *sides) for n, sides in zip(system.shape, system.boundary.sides, strict=True)
+    )
+    zero = torch.zeros_like(system.rhs.flatten(1)[:, 0])
+    unit = ConstantOperator(axes, torch.ones_like(zero)[:, None].repeat(1, len(axes)), zero)
+    strength = torch.full_like(unit.strength, torch.inf)
+    known = torch.ones_like(zero, dtype=torch.bool)
+    row_sum = system.diagonal.clone()
     for offset, value, box in couplings(system):
-        along = [axis for axis, step in enumerate(offset) if step]
+        row_sum[(slice(None), *box)] -= value
         if value[0].numel() == 0:
             continue
-        if len(along) > 1 or abs(offset[along[0]]) > 1:
-            # L has no such coupling: a non-negative one only adds to A, a negative one leaves nothing to compare with.
-            least = torch.where(value.flatten(1).amin(1) < 0, -torch.inf, least)
-            continue
-        across = ones
-        for axis in range(dimension):
-            if axis != along[0]:
-                across = across * weights[axis].reshape(-1, *[1] * (dimension - axis - 1))
-        theirs = operator.strength[:, along[0]].reshape(-1, *[1] * dimension) * across[(slice(None), *box)]
-        least = torch.minimum(least, (value / theirs).flatten(1).amin(1))
-    rows, reference = system.apply(ones), _row_sums(operator, ones)
-    scale = 1e-12 * system.diagonal
-    walls = reference > 1e-12 * operator.diagonal
-    ratio = torch.where(walls, rows / torch.where(walls, reference, 1.0), torch.inf)
-    least = torch.minimum(least, ratio.flatten(1).amin(1))
-    return torch.where((rows < -scale).flatten(1).any(1), -torch.inf, least)
+        known &= value.flatten(1).amin(1) >= 0
+        along = [axis for axis, step in enumerate(offset) if step != 0]
+        if len(along) == 1 and abs(offset[along[0]]) == 1:
+            # L's own coupling is its strength times the mass of the other axes, which both points of a pair share.
+            beside = unit.mass_beside(along[0])
+            shared = tuple(part if n > 1 else slice(None) for part, n in zip(box, beside.shape[1:], strict=True))
+            least = (value / beside[(slice(None), *shared)]).flatten(1).amin(1)
+            strength[:, along[0]] = torch.minimum(strength[:, along[0]], least)
+    rounding = ROUNDING * system.diagonal.abs()
+    known &= (row_sum + rounding).flatten(1).amin(1) >= 0
+    # An axis with a single cell has no pairs; only its walls hold it, and they are looked at below.
+    strength = torch.where(strength.isinf(), system.diagonal.flatten(1).amin(1)[:, None], strength)
+    walls = ConstantOperator(axes, strength, zero).row_sums()
+    ratio = torch.where(walls > 0, row_sum / walls.clamp_min(torch.finfo(walls.dtype).tiny), torch.inf)
+    strength = strength * ratio.flatten(1).amin(1).clamp(0, 1)[:, None]
+    known &= (strength > 0).all(1)
+    if not bool(known.any()):
+        return None
+    strength = torch.where(known[:, None], strength, 1.0)
+    spare = (row_sum - ConstantOperator(axes, strength, zero).row_sums() - rounding) / unit.mass
+    shift = torch.where(known, spare.flatten(1).amin(1).clamp_min(0), 0.0)
+    return ConstantOperator(axes, strength, shift), known
 
 
-def _row_sums(operator: ConstantOperator, ones: Float[Tensor, "batch *space"]) -> Float[Tensor, "batch *space"]:
-    """L 1, axis by axis."""
-    total = torch.zeros_like(ones)
-    dimension = len(operator.axes)
-    for index, axis in enumerate(operator.axes):
-        matrix, root = axis.matrix.to(ones), axis.weights.to(ones).sqrt()
-        line = root * (matrix.T @ (axis.eigenvalues.to(ones) * (matrix @ root)))
-        term = operator.strength[:, index].reshape(-1, *[1] * dimension) * line.reshape(
-            -1, *[1] * (dimension - index - 1)
-        )
-        for other, modes in enumerate(operator.axes):
-            if other != index:
-                term = term * modes.weights.to(ones).reshape(-1, *[1] * (dimension - other - 1))
-        total = total + term
-    return total
+def _conjugate_gradient_steps(system: StencilSystem, r: Float[Tensor, "batch *space"]) -> Float[Tensor, "batch *space"]:
+    """e~ by `STEPS` steps of conjugate gradients for A e = r."""
+    try:
+        operator = nearest_constant_operator(system)
+    except SolverError:
+        return _conjugate_residual_steps(system, r)
+    stencil = PaddedStencil(system)
+    size = _norm(r)
+    size = _column(torch.where(size > 0, size, 1.0), r)
+    precondition = SpectralPreconditioner(operator, scaling=None, kernel=system.nullspace)
+    steps = ConjugateGradients(stencil, precondition, stencil.pad(r / size), torch.zeros_like(size.flatten()))
+    steps.run(STEPS)
+    return stencil.interior(steps.u) * size
 
 
-def _norm(field: Float[Tensor, "batch *space"]) -> Float[Tensor, " batch"]:
-    return field.flatten(1).norm(dim=1)
+def _conjugate_residual_steps(system: StencilSystem, r: Float[Tensor, "batch *space"]) -> Float[Tensor, "batch *space"]:
+    """e~ of least ‖r - A e~‖ in the space that `STEPS` preconditioned steps span (Eisenstat, Elman, Schultz 1983)."""
+    diagonal = torch.where(system.diagonal != 0, system.diagonal, 1.0)
+    try:
+        operator = nearest_constant_operator(system)
+    except SolverError:
+        operator = None
+    e = torch.zeros_like(r)
+    steps: list[tuple[Tensor, Tensor]] = []
+    for _ in range(STEPS):
+        p = _centred(system, r / diagonal if operator is None else operator.solve(r))
+        q = system.apply(p)
+        for before, image in steps:
+            part = _column(_dot(q, image), q)
+            p, q = p - part * before, q - part * image
+        size = _norm(q)
+        scale = _column(torch.where(size > 0, 1 / size, 0.0), q)
+        p, q = p * scale, q * scale
+        steps.append((p, q))
+        step = _column(_dot(r, q), q)
+        e, r = e + step * p, r - step * q
+    return e
+
+
+def _centred(system: StencilSystem, field: Float[Tensor, "batch *space"]) -> Float[Tensor, "batch *space"]:
+    return field - _column(field.flatten(1).mean(1), field) if system.nullspace else field
+
+
+def _column(per_sample: Float[Tensor, " batch"], like: Tensor) -> Tensor:
+    return per_sample.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def _dot(x: Float[Tensor, "batch *space"], y: Float[Tensor, "batch *space"]) -> Float[Tensor, " batch"]:
+    return torch.linalg.vecdot(x.flatten(1), y.flatten(1))
+
+
+def _norm(x: Float[Tensor, "batch *space"]) -> Float[Tensor, " batch"]:
+    return _dot(x, x).sqrt()
