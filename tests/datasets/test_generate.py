@@ -18,6 +18,7 @@ import torch
 from tiny_problem import Halving
 
 from fieldwright.datasets import FieldDataset, generate
+from fieldwright.datasets.generate import _plan
 from fieldwright.datasets.plan import SPLIT_ORIGINS
 from fieldwright.errors import DataError, InputError, SolverError, StorageError
 from fieldwright.problems import Darcy
@@ -223,3 +224,16 @@ def dense(problem: Darcy, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Ten
     system = problem.system(inputs)
     matrices = np.stack([system.to_csr(sample).toarray() for sample in range(system.batch)])
     return torch.from_numpy(matrices), system.rhs.flatten(1)
+
+
+def test_shard_stays_below_256_mebibytes():
+    plan = _plan(Halving(256, 3), counts={"train": 5}, seed=0, solver="auto", rtol=1e-8, shard_samples=256)
+    assert plan.shard_samples == 1
+    plan = _plan(Halving(64, 3), counts={"train": 5}, seed=0, solver="auto", rtol=1e-8, shard_samples=256)
+    assert plan.shard_samples == 2**28 // (3 * 4 * 64**3)
+
+
+def test_solver_asked_for_by_name_is_the_one_that_is_pinned(tmp_path: Path):
+    generate(Darcy(resolution=8), tmp_path, counts={"train": 2}, seed=0, solver="scipy")
+    assert json.loads((tmp_path / "dataset.json").read_text())["method"] == "scipy"
+    assert FieldDataset(tmp_path, "train").attributes["solver"] == "scipy"

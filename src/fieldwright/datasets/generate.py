@@ -27,6 +27,7 @@ from fieldwright.settings import class_name
 
 _UNKNOWNS_PER_SOLVE = 1 << 20
 _PILOT_SAMPLES = 16
+_SHARD_BYTES = 1 << 28
 # The Well's normalisers clip standard deviations at 1e-4; a field ten times larger than that is safe.
 _LEAST_NATURAL_SCALE = 1e-3
 
@@ -65,7 +66,8 @@ def generate(
     ``counts`` says how many samples to draw for "train", "valid" and "test"; the splits draw from disjoint ranges of
     the problem's sample indices. Interrupted at any moment and called again, it goes on with the missing shards, and
     the shards are bit for bit those of an uninterrupted call (same method, machine and number of threads). A sample
-    that does not reach ``rtol`` or is not finite is reported by its index and not stored.
+    that does not reach ``rtol`` or is not finite is reported by its index and not stored. A shard holds
+    ``shard_samples``, or fewer where that would be more than 256 MiB: it is put together in memory.
 
     Errors: `InputError` for an impossible setting, `DataError` when ``path`` holds a dataset of other settings,
     `StorageError` when it cannot be written or another generation is at work in it, `SolverError` when nothing
@@ -107,10 +109,15 @@ def _plan(
         settings=json.loads(json.dumps(problem.settings())),
         seed=seed,
         counts={split: counts[split] for split in SPLIT_ORIGINS if counts.get(split)},
-        shard_samples=shard_samples,
+        shard_samples=min(shard_samples, max(1, _SHARD_BYTES // _sample_bytes(problem))),
         solver=solver,
         rtol=rtol,
     )
+
+
+def _sample_bytes(problem: Problem) -> int:
+    # Outputs are stored at two pseudo-times.
+    return 4 * problem.grid.points * (len(problem.inputs) + 2 * len(problem.outputs))
 
 
 def _settled(problem: Problem, wanted: Plan, root: Path) -> Plan:
@@ -128,7 +135,8 @@ def _settled(problem: Problem, wanted: Plan, root: Path) -> Plan:
     outputs, solution = problem.solve(inputs, rtol=wanted.rtol, method=wanted.solver)
     names = [f.name for f in (*problem.inputs, *problem.outputs)]
     sizes = [_root_mean_square(array[:, c]) for array in (inputs, outputs) for c in range(array.shape[1])]
-    plan = replace(wanted, method=solution.method, scales=dict(zip(names, map(_storage_unit, sizes), strict=True)))
+    method = solution.method if wanted.solver == "auto" else wanted.solver
+    plan = replace(wanted, method=method, scales=dict(zip(names, map(_storage_unit, sizes), strict=True)))
     plan.write(root)
     return plan
 
