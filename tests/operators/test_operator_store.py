@@ -170,6 +170,14 @@ class Net(torch.nn.Module):
 class Timed(torch.nn.Module):
     def forward(self, x, lead_time=None):
         return x * (lead_time or 1.0)
+class Tied(torch.nn.Module):
+    def __init__(self, in_channels):
+        super().__init__()
+        self.one = torch.nn.Linear(in_channels, in_channels)
+        self.two = torch.nn.Linear(in_channels, in_channels)
+        self.two.weight = self.one.weight
+    def forward(self, x):
+        return self.two(self.one(x.movedim(1, -1))).movedim(-1, 1)
 number = 3
 """
 WALLS = Boundary.parse("dirichlet", 2)
@@ -191,6 +199,14 @@ def test_a_users_module_is_built_called_and_stored_like_ours(in_project):
         operator(x, 0.5)
     timed = build_operator("my_networks:Timed", {}, 2, 2, 2, WALLS)
     assert torch.equal(timed(x, 0.5), x / 2)
+
+
+def test_tied_weights_survive_the_round_trip(in_project):
+    operator = build_operator("my_networks:Tied", {}, 2, 2, 2, WALLS)
+    save_operator(operator, in_project / "model")
+    loaded = load_operator(in_project / "model")
+    assert torch.equal(operator(torch.ones(1, 2, 3, 3)), loaded(torch.ones(1, 2, 3, 3)))
+    assert loaded.module.one.weight is loaded.module.two.weight
 
 
 @pytest.mark.parametrize(

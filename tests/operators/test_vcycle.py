@@ -53,8 +53,8 @@ def symmetrise(cycle: VCycle) -> VCycle:
 @pytest.mark.parametrize(("rule", "sign"), [("even", 1), ("odd", -1)])
 @pytest.mark.parametrize("dimension", [1, 2])
 def test_walls_act_as_mirrors_on_every_level(rule, sign, dimension):
-    # Method of images: with even kernels, a Neumann (Dirichlet) cell-centred box is half of a periodic box that holds the
-    # even (odd) continuation of the field.
+    # Method of images: with even kernels, a Neumann (Dirichlet) cell-centred box is half of a periodic box that holds
+    # the even (odd) continuation of the field.
     walls = symmetrise(VCycle(2, 3, Walls(((rule, rule),) * dimension), SMOOTHING, restriction_size=4).double())
     torus = VCycle(2, 3, Walls((("wrap", "wrap"),) * dimension), SMOOTHING, restriction_size=4).double()
     torus.load_state_dict(walls.state_dict())

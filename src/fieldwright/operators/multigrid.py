@@ -51,6 +51,9 @@ class MultigridOperator(nn.Module, StoredOperator):
     Errors: `InputError` for an argument or input that cannot be used.
     """
 
+    # Under autocast a training step takes 0.7 of the float32 time where the CPU multiplies bfloat16.
+    bfloat16_pays = True
+
     def __init__(
         self,
         in_channels: int,
@@ -108,8 +111,11 @@ class MultigridOperator(nn.Module, StoredOperator):
         for cycle, mixing in zip(self.cycles, self.mixing, strict=True):
             v = self.activation(mixing(v).add_(cycle(v)))
         # A matrix product on the channels-innermost storage: a convolution to one channel would hand its gradient back
-        # with channels first, and every step before it would pay for copies.
-        outputs = self.head(v.movedim(1, -1)).movedim(-1, 1).to(inputs.dtype).contiguous()
+        # with channels first, and every step before it would pay for copies. Never in bfloat16: rounding each point of
+        # the output to 8 bits costs half as much H1 error again (4.1 % against 2.8 % on Darcy at 64²).
+        with torch.autocast(v.device.type, enabled=False):
+            outputs = self.head(v.movedim(1, -1).to(self.head.weight.dtype))
+        outputs = outputs.movedim(-1, 1).to(inputs.dtype).contiguous()
         return outputs * self._distance(outputs) if self.vanish_at_walls else outputs
 
     def _distance(self, outputs: Float[Tensor, "batch output *space"]) -> Float[Tensor, " *space"]:

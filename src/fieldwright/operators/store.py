@@ -50,7 +50,9 @@ class StoredOperator(PyTorchModelHubMixin, library_name="fieldwright", license="
     def _save_pretrained(self, save_directory: Path) -> None:
         from safetensors.torch import save_file
 
-        tensors = {name: tensor.detach().contiguous() for name, tensor in self.state_dict().items()}  # type: ignore[attr-defined]
+        # Clones: safetensors refuses weights that share memory, such as tied ones.
+        layout = torch.contiguous_format
+        tensors = {name: t.detach().clone(memory_format=layout) for name, t in self.state_dict().items()}  # type: ignore[attr-defined]
         metadata = {"format": "pt", "operator": type(self).__name__, "config": _canonical(self._hub_mixin_config)}
         save_file(tensors, save_directory / WEIGHTS, metadata=metadata)
 
