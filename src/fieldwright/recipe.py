@@ -101,7 +101,7 @@ class Training(Section):
     schedule: str = "one-cycle"
     clip: PositiveFloat | None = 1.0
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
-    precision: Annotated[str, BeforeValidator(str)] = "32"  # YAML reads 32 as a number
+    precision: Annotated[str, BeforeValidator(str)] = "auto"  # YAML reads 32 as a number
     compile: bool = False
     augment: bool = True
     phases: list[dict[str, Any]] | None = None

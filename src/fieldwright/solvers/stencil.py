@@ -54,8 +54,8 @@ class StencilSystem:
         c, f = self.coefficients, self.rhs
         if c.ndim != f.ndim + 1 or c.shape[0] != f.shape[0] or c.shape[2:] != f.shape[1:]:
             raise SolverError(
-                f"system: coefficients of shape {tuple(c.shape)} do not fit a right-hand side of shape {tuple(f.shape)};"
-                " expected (batch, offset, *space) and (batch, *space)"
+                f"system: coefficients of shape {tuple(c.shape)} do not fit a right-hand side of shape"
+                f" {tuple(f.shape)}; expected (batch, offset, *space) and (batch, *space)"
             )
         if len(self.offsets) != c.shape[1] or any(len(o) != f.ndim - 1 for o in self.offsets):
             raise SolverError(f"system: {len(self.offsets)} offsets {self.offsets} for {c.shape[1]} coefficient fields")

@@ -41,6 +41,16 @@ def launch_fabric(device: str = "cpu") -> Fabric:
     return fabric
 
 
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for products of bfloat16; without them it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
+    return False
+
+
 def total(fabric: Fabric, values: Tensor) -> Tensor:
     """Sum of a tensor over all processes, the same in each."""
     return values if fabric.world_size == 1 else fabric.all_reduce(values, reduce_op="sum")  # type: ignore[return-value]

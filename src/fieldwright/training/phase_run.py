@@ -24,7 +24,7 @@ from fieldwright.training.batches import Batch, SampleStream, Symmetry, augment
 from fieldwright.training.checkpoint import CheckpointStore
 from fieldwright.training.clock import Clock
 from fieldwright.training.data import TrainingData
-from fieldwright.training.devices import total
+from fieldwright.training.devices import multiplies_bfloat16, total
 from fieldwright.training.guard import FiniteGuard
 from fieldwright.training.interruption import StopRequest, TrainingStopped
 from fieldwright.training.metrics import MetricsTable, Row
@@ -94,9 +94,7 @@ class PhaseRun:
             average.to(fabric.device)
         elif phase.ema is not None:
             self.average = WeightAverage.of(self.operator, phase.ema)
-        self.predict = PhysicalPrediction(
-            self.wrapped, data.inputs, data.outputs, bfloat16=phase.precision == "bf16-mixed"
-        )
+        self.predict = PhysicalPrediction(self.wrapped, data.inputs, data.outputs, bfloat16=self._in_bfloat16())
         self.stream = SampleStream(len(data.train_samples), phase.batch_size, around.seed, position.phase)
         self.guard = FiniteGuard(fabric.device)
         self.loss_sums = torch.tensor(position.loss_sums or [0.0] * len(self.objective.names), device=fabric.device)
@@ -134,6 +132,11 @@ class PhaseRun:
         """How much of the budget is used."""
         p = self.position
         return self.phase.fraction(steps=p.step, epochs=self.stream.epochs(p.step), seconds=p.phase_seconds)
+
+    def _in_bfloat16(self) -> bool:
+        if self.phase.precision != "auto":
+            return self.phase.precision == "bf16-mixed"
+        return getattr(self.operator, "bfloat16_pays", False) and multiplies_bfloat16(self.around.fabric.device)
 
     def _step(self) -> bool:
         """One update of the weights and what is due after it; returns whether a signal asks to stop."""

@@ -18,7 +18,7 @@ from fieldwright.training.objectives import Objective, build_objective
 from fieldwright.training.optimizers import OPTIMIZERS
 from fieldwright.training.schedules import SCHEDULES
 
-Precision = Literal["32", "bf16-mixed"]
+Precision = Literal["auto", "32", "bf16-mixed"]
 
 
 @dataclass
@@ -47,7 +47,8 @@ class Phase(BaseModel):
     budget over which the learning rate rises. ``batch_size`` counts the samples of a step over all processes, and
     ``accumulate`` splits each process's part into so many pieces, to save memory. ``clip`` bounds the gradient's norm.
     ``ema`` is the decay of an average of the weights, which the operator holds when the phase ends. ``precision``
-    concerns the operator's forward and backward pass; losses are float32 always.
+    concerns the operator's forward and backward pass; losses are float32 always. "auto" is bfloat16 where the device
+    multiplies it faster than float32 and the operator says that it gains by it (``bfloat16_pays``), else float32.
 
     ``prepare`` is called before the phase begins, and again with an empty optimizer state when a killed run is
     resumed, to build the operator whose weights are then loaded. So the structure it builds may not depend on weights.
