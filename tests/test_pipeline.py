@@ -200,7 +200,7 @@ class Plain(torch.nn.Module):
 
 def test_operator_of_wrong_outputs_is_refused_before_anything_is_written(in_tmp):
     (in_tmp / "users_nets.py").write_text(NETS)
-    with pytest.raises(RecipeError, match=r"Narrow returned fields of shape \(1, 1, 16, 15\)"):
+    with pytest.raises(RecipeError, match=r"users_nets:Narrow returned fields of shape \(1, 1, 16, 15\)"):
         run(load_recipe("darcy", ["operator.kind=users_nets:Narrow", "problem.resolution=16"]), in_tmp / "run")
     assert not (in_tmp / "run").exists()
 

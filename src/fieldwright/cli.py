@@ -223,7 +223,8 @@ def run_command(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     try:
         code = app(arguments or ["--help"], standalone_mode=False)
-        return code if isinstance(code, int) else 0
+        # typer turns Ctrl-C into this code and says nothing.
+        return _interrupted() if code == INTERRUPTED else code or 0
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
     except FieldwrightError as error:

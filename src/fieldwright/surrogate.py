@@ -15,13 +15,11 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fieldwright.datasets import Normalizer
 from fieldwright.errors import DataError, FieldwrightError, InputError, SolverError, StorageError
-from fieldwright.operators import OPERATORS, build_operator, load_operator, save_operator
+from fieldwright.operators import load_operator, save_operator
 from fieldwright.problems import PROBLEMS, Problem, SteadyProblem
 from fieldwright.problems.named import named_problem
 from fieldwright.settings import class_name, first_line
@@ -37,11 +35,13 @@ class Prediction:
 
     ``fields``          û, in the precision of the inputs
     ``error_estimate``  η ≈ ‖û - u‖₂ / ‖u‖₂ against the exact solution u of the discrete system
-    ``error_bound``     B >= ‖û - u‖₂ / ‖u‖₂, guaranteed where the solver can guarantee it and infinite elsewhere
+    ``error_bound``     B >= ‖û - u‖_A / ‖u‖_A, in the energy norm ‖e‖_A = (eᵀ A e)^½; guaranteed for symmetric positive
+                        definite systems with couplings of one sign between neighbours, infinite for others
     ``residual``        ‖f - A û‖₂ / ‖f‖₂
 
-    How η and B come about is told in `fieldwright.solvers.residual_estimate`. All three are NaN for a problem that does
-    not state a linear system.
+    How η and B come about is told in `fieldwright.solvers.estimate`. η tracks the error and may fall below it; B is
+    never below, and the less sharp the larger the contrast of the coefficient. All three are NaN for a problem that
+    does not state a linear system.
     """
 
     fields: Float[Tensor, "batch channel *space"]
@@ -67,7 +67,7 @@ class CertifiedSolution:
 class Surrogate:
     """An operator that acts on normalised fields, the normalisation, and the problem.
 
-    ``operator_settings`` are the constructor's arguments, needed to `save` an operator that is not one of ours.
+    An operator that is to be saved comes from `fieldwright.operators.build_operator` or is one of ours.
 
     Example: ``Surrogate.load("runs/darcy").predict(permeability).fields``
     """
@@ -76,7 +76,6 @@ class Surrogate:
     inputs_normalizer: Normalizer
     outputs_normalizer: Normalizer
     problem: Problem
-    operator_settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -171,7 +170,7 @@ class Surrogate:
         return problem
 
     def _outputs(self, inputs: Tensor, expected: tuple[int, ...]) -> Tensor:
-        name, trained = type(self.operator).__name__, self.operator.training
+        trained = self.operator.training
         self.operator.eval()
         try:
             with torch.no_grad():
@@ -180,41 +179,37 @@ class Surrogate:
             if tuple(inputs.shape[2:]) == self.problem.grid.shape:
                 raise
             raise InputError(
-                f"inputs of resolution {expected[1:]}: {name} cannot take it, it was trained on"
+                f"inputs of resolution {expected[1:]}: the operator cannot take it, it was trained on"
                 f" {self.problem.grid.shape} ({first_line(error)})"
             ) from error
         finally:
             self.operator.train(trained)
         if tuple(normalised.shape[1:]) != expected:
             found = tuple(normalised.shape[1:])
-            raise InputError(f"operator: {name} returned fields of shape {found}; the outputs have {expected}")
+            raise InputError(f"the operator returned fields of shape {found}; the outputs have {expected}")
         return self.outputs_normalizer.decode(normalised).to(inputs.device, inputs.dtype)
 
     def save(self, directory: Path | str) -> None:
         """Write the directory that `load` reads, whole or not at all.
 
-        Errors: `StorageError` when it cannot be written.
+        Errors: `StorageError` when it cannot be written; `InputError` for an operator that cannot be built again.
         """
         target = Path(directory)
         partial, old = target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.old")
         try:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-            kind = class_name(type(self.operator), OPERATORS)
-            if kind in OPERATORS:
-                save_operator(self.operator, partial)
-            else:
-                save_file({k: v.detach().cpu().contiguous() for k, v in self.operator.state_dict().items()},
-                          partial / "model.safetensors")  # fmt: skip
-            (partial / "surrogate.json").write_text(json.dumps(self._description(kind), indent=2) + "\n")
+            save_operator(self.operator, partial)
+            (partial / "surrogate.json").write_text(json.dumps(self._description(), indent=2) + "\n")
             if target.exists():
                 shutil.rmtree(old, ignore_errors=True)
                 target.rename(old)
             partial.rename(target)
             shutil.rmtree(old, ignore_errors=True)
-        except (OSError, SafetensorError) as error:
-            shutil.rmtree(partial, ignore_errors=True)
+        except OSError as error:
             raise StorageError(f"{target}: the surrogate cannot be written: {first_line(error)}") from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
     @classmethod
     def load(cls, directory: Path | str) -> Surrogate:
@@ -231,33 +226,17 @@ class Surrogate:
             description = json.loads(file.read_text())
             problem = named_problem(description["problem"]["kind"], description["problem"]["settings"])
             inputs, outputs = (Normalizer.from_dict(description["normalizers"][k]) for k in ("inputs", "outputs"))
-            kind, settings = description["operator"]["kind"], description["operator"]["settings"]
         except FieldwrightError as error:
             raise DataError(f"{file}: {first_line(error)}") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{file}: not the description of a surrogate: {type(error).__name__} {error}") from error
-        operator = load_operator(path) if kind in OPERATORS else _load_foreign(path, kind, settings, problem)
-        return cls(operator.eval(), inputs, outputs, problem, settings)
+        return cls(load_operator(path), inputs, outputs, problem)
 
-    def _description(self, kind: str) -> dict[str, Any]:
+    def _description(self) -> dict[str, Any]:
         return {
             "format": 1,
             "problem": {"kind": class_name(type(self.problem), PROBLEMS), "settings": self.problem.settings()},
-            "operator": {"kind": kind, "settings": self.operator_settings},
             "inputs": [dataclasses.asdict(field) for field in self.problem.inputs],
             "outputs": [dataclasses.asdict(field) for field in self.problem.outputs],
             "normalizers": {"inputs": self.inputs_normalizer.to_dict(), "outputs": self.outputs_normalizer.to_dict()},
         }
-
-
-def _load_foreign(path: Path, kind: str, settings: dict[str, Any], problem: Problem) -> nn.Module:
-    operator = build_operator(
-        kind, settings, len(problem.inputs), len(problem.outputs), problem.grid.dimension, problem.boundary
-    )
-    try:
-        operator.load_state_dict(load_file(path / "model.safetensors"), strict=True)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise DataError(
-            f"{path / 'model.safetensors'}: does not hold the weights of {kind}: {first_line(error)}"
-        ) from error
-    return operator

@@ -52,6 +52,7 @@ def run(
     if int(os.environ.get("RANK", "0")) > 0:
         _join_training(recipe, work, device=device, until=until)
         return None
+    device = device_name(device)
     work.check(recipe)
     reporter.notice(plan(recipe, work.path))
     with work.locked():
@@ -61,7 +62,7 @@ def run(
         if len(missing) < len(wanted):
             reporter.notice(f"done before: {', '.join(stage for stage in wanted if stage not in missing)}")
         if missing:
-            facts = environment(device_name(device))
+            facts = environment(device)
             write_atomically(work.path / "environment.json", json.dumps(facts, indent=2).encode() + b"\n")
         for stage in missing:
             do_stage(stage, recipe, work, device=device, reporter=reporter)

@@ -13,8 +13,8 @@ from torch import nn
 
 from fieldwright.analysis import Evaluation, evaluate
 from fieldwright.datasets import FieldDataset, GenerationSummary, Normalizer, generate
-from fieldwright.errors import FieldwrightError, RecipeError, StorageError
-from fieldwright.operators import build_operator
+from fieldwright.errors import FieldwrightError, InputError, RecipeError, StorageError
+from fieldwright.operators import OPERATORS, build_operator
 from fieldwright.pipeline.directory import RunDirectory
 from fieldwright.problems import Problem
 from fieldwright.progress import Reporter
@@ -34,7 +34,7 @@ def plan(recipe: Recipe, directory: Path) -> str:
     cannot hold the dataset.
     """
     problem, operator = recipe.build_problem(), seeded_operator(recipe)
-    check_operator(operator, problem)
+    check_operator(operator, problem, recipe.operator.kind)
     counts = recipe.data.counts
     per_sample = 4 * problem.grid.points * (len(problem.inputs) + 2 * len(problem.outputs))
     check_disk(directory, per_sample * sum(counts.values()))
@@ -97,7 +97,7 @@ def train_stage(
         symmetries=problem.symmetries() if recipe.training.augment else (),
         reporter=reporter,
     )
-    return Surrogate(summary.operator, inputs, outputs, problem, recipe.operator.settings), summary
+    return Surrogate(summary.operator, inputs, outputs, problem), summary
 
 
 def evaluate_stage(recipe: Recipe, work: RunDirectory, *, device: str, reporter: Reporter) -> Evaluation:
@@ -119,10 +119,17 @@ def evaluate_stage(recipe: Recipe, work: RunDirectory, *, device: str, reporter:
 
 
 def device_name(device: str) -> str:
-    """ "auto" as the device that training chooses for it, another name as it is."""
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """The device's name, with "auto" as what training chooses for it.
+
+    Errors: `InputError` for a device that is unknown or not there.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device: '{device}'; {first_line(error)}") from error
+    return device
 
 
 def seeded_operator(recipe: Recipe) -> nn.Module:
@@ -131,12 +138,15 @@ def seeded_operator(recipe: Recipe) -> nn.Module:
     Errors: `RecipeError` for a setting that the constructor refuses.
     """
     problem = recipe.build_problem()
+    settings = recipe.operator.settings
+    if recipe.operator.kind in OPERATORS:
+        settings = {"centring": problem.grid.centring, **settings}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         try:
             return build_operator(
                 recipe.operator.kind,
-                recipe.operator.settings,
+                settings,
                 len(problem.inputs),
                 len(problem.outputs),
                 problem.grid.dimension,
@@ -148,13 +158,12 @@ def seeded_operator(recipe: Recipe) -> nn.Module:
             raise RecipeError(f"operator: {first_line(error)}") from error
 
 
-def check_operator(operator: nn.Module, problem: Problem) -> None:
+def check_operator(operator: nn.Module, problem: Problem, name: str) -> None:
     """Send one sample of zeros through the operator.
 
     Errors: `RecipeError` when it fails or returns fields of another shape.
     """
     shape = problem.grid.shape
-    name = type(operator).__name__
     try:
         with torch.no_grad():
             fields = operator(torch.zeros(1, len(problem.inputs), *shape))
