@@ -33,6 +33,8 @@ FALL_BACK_UNKNOWNS = 200_000
 
 
 class Method(Protocol):
+    """What every iterative or compiled method is: a function from a system and a tolerance to a `Solution`."""
+
     def __call__(
         self,
         system: StencilSystem,
