@@ -89,6 +89,11 @@ def test_basis_diagonalises_the_second_difference_of_its_walls(name):
     assert bool((eigenvalues.diff() >= -1e-12).all()), "rows stand in order of growing wavenumber"
 
 
+@pytest.mark.parametrize("name", BASES)
+def test_wavenumbers_are_as_precise_as_the_bases(name):
+    assert wavenumbers(name, 7).dtype == torch.float64
+
+
 def test_transform_is_differentiable():
     field = torch.randn(2, 4, 5, dtype=torch.float64, requires_grad=True, generator=torch.Generator().manual_seed(0))
     assert torch.autograd.gradcheck(lambda v: transform(v, ("dst2", "fourier")), field)

@@ -87,7 +87,7 @@ def wavenumbers(name: Basis, n: int) -> Float[Tensor, " mode"]:
     if name in ("dst4", "dct4"):
         return k + 0.5
     if name == "fourier":
-        return 2.0 * ((torch.arange(n) + 1) // 2)
+        return 2.0 * ((torch.arange(n) + 1) // 2).double()
     raise InputError(f"transforms: no basis '{name}'; there are {', '.join(BASES)}")
 
 
