@@ -172,7 +172,7 @@ def shifted(
             u = u.roll(-step, position)
         else:
             n = u.shape[position]
-            kept = u.narrow(position, max(step, 0), max(n - abs(step), 0))
+            kept = u.narrow(position, min(max(step, 0), n), max(n - abs(step), 0))
             gap = list(u.shape)
             gap[position] = min(abs(step), n)
             zeros = u.new_zeros(gap)

@@ -1,0 +1,124 @@
+"""Batched elimination with samples in lanes."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from assembled import convection, diffusion, exact, fields, helmholtz, two_phase, unit_offsets
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fieldwright.errors import SolverError
+from fieldwright.grids import Boundary
+from fieldwright.solvers import direct as direct_module
+from fieldwright.solvers.direct import direct, supports_direct
+from fieldwright.solvers.reference import reference
+from fieldwright.solvers.stencil import StencilSystem
+
+
+@pytest.mark.parametrize("kind", ["spd", "general"])
+def test_agrees_with_dense_algebra_for_every_wall(walls, kind):
+    f = torch.randn(3, 9, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    system = replace(diffusion(fields((9, 7), 3, 0, 8.0), f, walls), kind=kind)
+    solution = direct(system, rtol=1e-11)
+    assert solution.failed == []
+    assert solution.fallbacks == 0
+    assert torch.allclose(solution.values, exact(system), rtol=0, atol=1e-9 * float(exact(system).abs().max()))
+
+
+@pytest.mark.parametrize(
+    "system",
+    [
+        diffusion(two_phase((50,), 3, 0, 100.0)),
+        diffusion(two_phase((33, 21), 11, 0, 1e4)),
+        diffusion(two_phase((9, 8, 7), 3, 0, 10.0)),
+        convection(24, 9),
+        helmholtz((32, 32), 9),
+        helmholtz((7, 8, 9), 3, wavenumber=8.0),
+    ],
+    ids=["1D", "2D", "3D", "convection", "Helmholtz", "Helmholtz 3D"],
+)
+def test_one_correction_reaches_the_accuracy_of_scipy(system):
+    solution = direct(system, rtol=1e-10)
+    assert solution.failed == []
+    assert solution.fallbacks == 0
+    assert int(solution.iterations.max()) == 1
+    expected = reference(system).values
+    assert float((solution.values - expected).norm() / expected.norm()) < 1e-9
+
+
+def test_nine_point_and_longer_stencils():
+    generator = torch.Generator().manual_seed(0)
+    offsets = ((0, 0), (1, 1), (-1, -1), (1, -1), (2, 0), (0, -2))
+    coefficients = torch.randn(5, 6, 12, 13, generator=generator, dtype=torch.float64)
+    coefficients[:, 0] = 8 + coefficients[:, 0].abs()
+    f = torch.randn(5, 12, 13, generator=generator, dtype=torch.float64)
+    system = StencilSystem(coefficients, f, offsets, Boundary.parse(["periodic", "dirichlet"], 2), kind="general")
+    assert torch.allclose(direct(system, rtol=1e-10).values, exact(system), atol=1e-9)
+
+
+@settings(max_examples=10, deadline=None)
+@given(shape=st.lists(st.integers(1, 12), min_size=1, max_size=3), seed=st.integers(0, 99), data=st.data())
+def test_diagonally_dominant_matrices_of_any_shape(shape, seed, data):
+    walls = [data.draw(st.sampled_from(["dirichlet", "periodic"])) for _ in shape]
+    generator = torch.Generator().manual_seed(seed)
+    offsets = unit_offsets(len(shape))
+    coefficients = torch.randn(3, len(offsets), *shape, generator=generator, dtype=torch.float64)
+    coefficients[:, 0] = 1 + coefficients.abs().sum(1)
+    f = torch.randn(3, *shape, generator=generator, dtype=torch.float64)
+    system = StencilSystem(coefficients, f, offsets, Boundary.parse(walls, len(shape)), kind="general")
+    assert torch.allclose(direct(system, rtol=1e-12).values, exact(system), atol=1e-10)
+
+
+def test_a_lane_without_stable_pivots_falls_back_alone():
+    system = helmholtz((8, 8), 6)
+    coefficients = system.coefficients.clone()
+    # A zero diagonal is regular here, but elimination without pivoting meets 0 at its first step.
+    coefficients[2, 0] = 0.0
+    coefficients[2, 1:3] *= 1.5
+    broken = replace(system, coefficients=coefficients)
+    solution = direct(broken, rtol=1e-9)
+    assert solution.fallbacks == 1
+    others = [0, 1, 3, 4, 5]
+    assert torch.equal(solution.values[others], direct(system, rtol=1e-9).values[others])
+    expected = reference(broken.select([2]), rtol=1e-9)
+    assert torch.equal(solution.values[2:3], expected.values)
+    assert bool(solution.converged[2]) == bool(expected.converged)
+
+
+def test_a_singular_sample_is_reported():
+    system = diffusion(torch.ones(2, 6, 6, dtype=torch.float64), walls="neumann")
+    lost = replace(system, nullspace=False, rhs=torch.ones_like(system.rhs))
+    assert direct(lost, rtol=1e-9).failed == [0, 1]
+
+
+def test_bits_do_not_depend_on_the_batch_or_threads():
+    system = convection(20, 19)
+    together = direct(system, rtol=1e-10).values
+    assert torch.equal(together[11:12], direct(system.select([11]), rtol=1e-10).values)
+    assert torch.equal(together[[3, 18]], direct(system.select([3, 18]), rtol=1e-10).values)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert torch.equal(direct(system, rtol=1e-10).values, together)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_solved_guess_needs_no_correction():
+    system = convection(16, 3)
+    solution = direct(system, rtol=1e-12)
+    again = direct(system, rtol=1e-8, guess=solution.values)
+    assert torch.equal(again.values, solution.values)
+    assert torch.all(again.iterations == 0)
+
+
+def test_systems_too_large_are_refused_before_work(monkeypatch):
+    system = diffusion(torch.ones(1, 16, 16, dtype=torch.float64))
+    assert supports_direct(system) is None
+    monkeypatch.setattr(direct_module, "MAX_BYTES", 10_000)
+    with pytest.raises(SolverError, match="16 x 16 unknowns needs"):
+        direct(system)
+    nothing = torch.zeros(0, 7, 100, 100, 100, dtype=torch.float64)
+    huge = StencilSystem(nothing, nothing[:, 0], unit_offsets(3), Boundary.parse("dirichlet", 3))
+    assert "100 x 100 x 100" in str(supports_direct(huge))
