@@ -30,9 +30,9 @@ def analyse(
 ) -> Float[Tensor, "batch channel *mode 2"]:
     """The kept Fourier coefficients of a real field."""
     space = field.shape[2:]
-    spectrum = (field @ _real(space[-1], modes[-1], field.dtype, field.device)[0]).unflatten(-1, (-1, 2))
+    spectrum = (field @ _matrices(space[-1], modes[-1], field, half=True)[0]).unflatten(-1, (-1, 2))
     for axis in reversed(range(len(space) - 1)):
-        matrix = _complex(space[axis], modes[axis], field.dtype, field.device)[0]
+        matrix = _matrices(space[axis], modes[axis], field, half=False)[0]
         spectrum = (spectrum.movedim(2 + axis, -2).flatten(-2) @ matrix).unflatten(-1, (-1, 2))
     return spectrum.permute(0, 1, *range(len(space) + 1, 1, -1), -1)
 
@@ -44,33 +44,32 @@ def add_synthesis(
     space = onto.shape[2:]
     spectrum = spectrum.permute(0, 1, *range(len(space) + 1, 1, -1), -1)
     for axis in range(len(space) - 1):
-        matrix = _complex(space[axis], modes[axis], onto.dtype, onto.device)[1]
+        matrix = _matrices(space[axis], modes[axis], onto, half=False)[1]
         spectrum = (spectrum.flatten(-2) @ matrix).unflatten(-1, (-1, 2)).movedim(-2, 2 + axis)
-    matrix = _real(space[-1], modes[-1], onto.dtype, onto.device)[1]
+    matrix = _matrices(space[-1], modes[-1], onto, half=True)[1]
     return torch.addmm(onto.reshape(-1, space[-1]), spectrum.reshape(-1, matrix.shape[0]), matrix).view(onto.shape)
 
 
+@torch.compiler.assume_constant_result
+def _matrices(points: int, modes: int, like: Tensor, *, half: bool) -> tuple[Tensor, Tensor]:
+    # The forward and the inverse matrix of an axis, real on the last one (``half``), else of (re, im) pairs.
+    return _built(points, modes, half, like.dtype, like.device)
+
+
 @lru_cache(maxsize=64)
-def _real(points: int, modes: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    # (points, 2 modes) forward and (2 modes, points) inverse of a real axis. Wavenumbers other than 0 and n/2 stand for
-    # their conjugates too.
-    with torch.inference_mode(False):
-        waves = kept_wavenumbers(points, modes, half=True)
+def _built(points: int, modes: int, half: bool, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    with torch.inference_mode(False):  # what is kept must serve training too
+        waves = kept_wavenumbers(points, modes, half=half)
         cosine, sine = _angles(points, waves)
-        both = torch.tensor([1.0 if k == 0 or 2 * k == points else 2.0 for k in waves], dtype=torch.float64)
-        forward = torch.stack((cosine, -sine), -1).flatten(1) / points
-        inverse = (torch.stack((cosine, -sine), -1) * both[:, None]).flatten(1).T
+        rows = torch.stack((cosine, -sine), -1)
+        if half:
+            # Wavenumbers other than 0 and n/2 stand for their conjugates too.
+            both = torch.tensor([1.0 if k == 0 or 2 * k == points else 2.0 for k in waves], dtype=torch.float64)
+            forward, inverse = rows.flatten(1) / points, (rows * both[:, None]).flatten(1).T
+        else:
+            pairs = torch.stack((rows, torch.stack((sine, cosine), -1)), 1).flatten(2).flatten(0, 1)
+            forward, inverse = pairs / points, pairs.T
         return forward.to(device, dtype), inverse.contiguous().to(device, dtype)
-
-
-@lru_cache(maxsize=64)
-def _complex(points: int, modes: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    # (2 points, 2 modes) forward and (2 modes, 2 points) inverse of an axis of (re, im) pairs.
-    with torch.inference_mode(False):
-        cosine, sine = _angles(points, kept_wavenumbers(points, modes, half=False))
-        rows = torch.stack((torch.stack((cosine, -sine), -1), torch.stack((sine, cosine), -1)), 1)
-        forward = rows.flatten(2).flatten(0, 1) / points
-        return forward.to(device, dtype), (forward * points).T.contiguous().to(device, dtype)
 
 
 def _angles(points: int, waves: range) -> tuple[Tensor, Tensor]:
