@@ -4,8 +4,8 @@ Points with even coordinate sum are red, the others black. A line of the grid (p
 colour in slots k: with t = (i + j) mod 2, red is column 2k + t and black column 2k + 1 - t. A field is one entry (a
 vector of lanes) per slot, on a frame of entries that stay zero; grids in two dimensions are one plane.
 
-Line (i, j) begins at entry ``FIRST + i * PLANE_STEP + j * LINE_STEP``; the same numbers with the prefix U give its place
-in ``padded``, one sample's unknowns in a frame of zeros, from which true residuals are computed.
+Line (i, j) begins at entry ``FIRST + i * PLANE_STEP + j * LINE_STEP``; the same numbers with the prefix U give its
+place in ``padded``, one sample's unknowns in a frame of zeros, from which true residuals are computed.
 """
 
 from __future__ import annotations

@@ -5,14 +5,14 @@ A finished sample has α = β = 0 until its group is done, so that its unknowns 
 
 from __future__ import annotations
 
-from fieldwright.solvers.lanes import LANES, compiled
+from fieldwright.solvers.lanes import LANES, inner
 
 # Entries of the array of scalars. SIZE_SQUARED is ‖r‖², or pᵀ q while α is computed.
 ALPHA, BETA, INNER, OLD, SIZE_SQUARED = range(5)
 SCALARS = 5
 
 
-@compiled
+@inner
 def begin(scalars):
     """No step and no direction yet."""
     for lane in range(LANES):
@@ -20,7 +20,7 @@ def begin(scalars):
         scalars[OLD * LANES + lane] = 1.0
 
 
-@compiled
+@inner
 def any_running(scalars, running, target, counts, limit):
     """Stop the lanes whose residual, relative to the right-hand side, is at most ``target``; False when all have."""
     some = False
@@ -32,7 +32,7 @@ def any_running(scalars, running, target, counts, limit):
     return some
 
 
-@compiled
+@inner
 def set_beta(scalars, running):
     """β = zᵀ r / (zᵀ r of the step before), 0 at the first step."""
     for lane in range(LANES):
@@ -42,7 +42,7 @@ def set_beta(scalars, running):
         scalars[OLD * LANES + lane] = inner
 
 
-@compiled
+@inner
 def set_alpha(scalars, running, counts):
     """α = zᵀ r / pᵀ q. A lane without positive curvature (or with NaN) is not positive definite and stops."""
     for lane in range(LANES):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numba
 import numpy as np
@@ -30,11 +30,14 @@ LANES = 8
 CONTRACT = ("contract",)
 ALIGNMENT = 64
 
-# How every kernel is compiled: cached on disk, without the interpreter lock, x / 0 = inf as in NumPy.
-compiled = numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+# How every kernel is compiled: cached on disk, without the interpreter lock, x / 0 = inf as in NumPy. Kernels that only
+# other kernels call are `inner`: without an entry from Python they compile faster.
+_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "boundscheck": False}
+compiled = cast(Decorator, numba.njit(**_OPTIONS))
+inner = cast(Decorator, numba.njit(**_OPTIONS, no_cpython_wrapper=True))
 # Numba supplies an intrinsic's first argument itself, which type checkers cannot know.
-intrinsic: Callable[[Callable[..., Any]], Callable[..., Any]] = numba_intrinsic
+intrinsic = cast(Decorator, numba_intrinsic)
 
 
 class Lanes(types.Type):
@@ -66,7 +69,7 @@ def _operation(symbol, instruction: str) -> None:
                 return signature(args[0], *args)
             return None
 
-    infer_global(symbol)(Template)
+    infer_global(symbol)(Template)  # type: ignore[misc]
 
     @lower_builtin(symbol, Lanes, Lanes)
     def lower(context, builder, sig, args):

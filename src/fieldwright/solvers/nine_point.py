@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fieldwright.solvers.lanes import compiled, larger, load, narrow, reciprocal_above, spread, store, widen
+from fieldwright.solvers.lanes import inner, larger, load, narrow, reciprocal_above, spread, store, widen
 
 # Arrays of one level, in the order in which `level_field` finds them.
 DIAGONAL, INVERSE, EAST, SOUTH, SOUTHEAST, SOUTHWEST, RIGHT, SOLUTION = range(8)
@@ -28,19 +28,19 @@ X_WEIGHT_ARRAYS = 4
 ROWS, COLUMNS, STRIDE, SIZE, START, WEIGHTS = range(6)
 
 
-@compiled
+@inner
 def level_field(table, level, number):
     """Where array ``number`` of a level begins in the float32 workspace, counted in vectors."""
     return table[level, START] + number * table[level, SIZE]
 
 
-@compiled
+@inner
 def weight_field(table, level, number):
     """Where the interpolation weights ``number`` from ``level + 1`` to ``level`` begin."""
     return table[level, WEIGHTS] + number * table[level + 1, SIZE]
 
 
-@compiled
+@inner
 def interpolate(single, table, level):
     """Operator-dependent weights: H and V from the stencil collapsed across their line, X from its full equation.
 
@@ -118,7 +118,7 @@ def interpolate(single, table, level):
             )
 
 
-@compiled
+@inner
 def galerkin(single, table, level, scratch):
     """Coarse operator Pᵀ A P on ``level + 1``, symmetric by construction.
 
@@ -177,7 +177,7 @@ def galerkin(single, table, level, scratch):
         galerkin_row(single, table, level, scratch, i - 1)
 
 
-@compiled
+@inner
 def galerkin_row(single, table, level, scratch, i):
     """Row i of coarse unknowns: A P on its H points, then Pᵀ."""
     columns, stride = table[level + 1, COLUMNS], table[level + 1, STRIDE]
@@ -289,7 +289,7 @@ def galerkin_row(single, table, level, scratch, i):
         )
 
 
-@compiled
+@inner
 def descend(single, table, level, ring):
     """Smooth from zero by forward Gauss-Seidel and restrict the residual to the right-hand side of ``level + 1``.
 
@@ -335,7 +335,7 @@ def descend(single, table, level, ring):
             restrict_row(single, table, level, ring, at // 2 - 1)
 
 
-@compiled
+@inner
 def restrict_row(single, table, level, ring, i):
     """Row i of Pᵀ r, from the fine residual's rows 2i, 2i + 1, 2i + 2 in the ring."""
     columns, stride, fine = table[level + 1, COLUMNS], table[level + 1, STRIDE], table[level, STRIDE]
@@ -364,7 +364,7 @@ def restrict_row(single, table, level, ring, i):
         )
 
 
-@compiled
+@inner
 def prolong_row(single, table, level, i):
     """Add the coarse correction P x to row i."""
     columns, stride, fine = table[level, COLUMNS], table[level + 1, STRIDE], table[level, STRIDE]
@@ -403,7 +403,7 @@ def prolong_row(single, table, level, i):
                 )
 
 
-@compiled
+@inner
 def ascend(single, table, level):
     """Add the coarse correction and smooth by backward Gauss-Seidel, the transpose of the sweep in `descend`."""
     rows, columns, stride = table[level, ROWS], table[level, COLUMNS], table[level, STRIDE]
@@ -433,7 +433,7 @@ def ascend(single, table, level):
             store(single, x + k, last)
 
 
-@compiled
+@inner
 def factor_coarsest(single, table, level, band):
     """Banded L D Lᵀ of the coarsest level's matrix, unknowns numbered along its shorter side first.
 
@@ -480,7 +480,7 @@ def factor_coarsest(single, table, level, band):
             store(band, at + m, load(band, at + m) * inverse)
 
 
-@compiled
+@inner
 def solve_coarsest(single, table, level, band, work):
     """x = A⁻¹ b on the coarsest level, in float64."""
     rows, columns, stride = table[level, ROWS], table[level, COLUMNS], table[level, STRIDE]

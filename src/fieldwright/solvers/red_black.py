@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 
 from fieldwright.solvers.lane_iteration import ALPHA, BETA, INNER, SIZE_SQUARED
-from fieldwright.solvers.lanes import compiled, larger, load, narrow, spread, square_root, store, widen
+from fieldwright.solvers.lanes import inner, larger, load, narrow, spread, square_root, store, widen
 from fieldwright.solvers.nine_point import (
     COLUMNS,
     DIAGONAL,
@@ -52,19 +52,19 @@ WEST32, EAST32, NORTH32, SOUTH32, WEIGHT, ROUNDED, PRECONDITIONED, CENTRE = rang
 FIELDS32 = 8
 
 
-@compiled
+@inner
 def field64(table, number):
     """Where a float64 field of the finest level begins in its workspace, counted in vectors."""
     return number * table[0, SIZE]
 
 
-@compiled
+@inner
 def field32(table, number):
     """Where a float32 field of the finest level begins in its workspace, counted in vectors."""
     return table[0, START] + number * table[0, SIZE]
 
 
-@compiled
+@inner
 def coarsen_checkerboard(double, table, single, scratch):
     """Interpolation from level 1 and its Galerkin operator, from the unscaled couplings that `pack_couplings` left.
 
@@ -138,7 +138,7 @@ def coarsen_checkerboard(double, table, single, scratch):
             coarsen_row(double, table, single, scratch, i - 1)
 
 
-@compiled
+@inner
 def coarsen_row(double, table, single, scratch, i):
     """Row i of level 1's operator. Corner entries of ``scratch`` hold minus A P, the others A P."""
     columns, stride, fine = table[1, COLUMNS], table[1, STRIDE], table[0, STRIDE]
@@ -225,7 +225,7 @@ def coarsen_row(double, table, single, scratch, i):
         store(single, csw + k, narrow(pw * load(scratch, west + 2) + ps * load(scratch, south + 3)))
 
 
-@compiled
+@inner
 def scale(double, table, single):
     """Couplings to B, diagonals to D^{-1/2}, X weights to √D times themselves, and the float32 copies."""
     rows, stride = table[0, ROWS], table[0, STRIDE]
@@ -272,7 +272,7 @@ def scale(double, table, single):
             store(single, s32 + k, narrow(value))
 
 
-@compiled
+@inner
 def eliminate_black(double, table):
     """Right-hand side of the reduced system: residual += Bᵀ black. Leaves the iterate and the direction zero."""
     rows, stride = table[0, ROWS], table[0, STRIDE]
@@ -300,7 +300,7 @@ def eliminate_black(double, table):
             store(double, p + k, zero)
 
 
-@compiled
+@inner
 def recover_black(double, table):
     """Black unknowns from red ones, ũ_black = f̃_black + B ũ_red, then both unscaled, u = D^{-1/2} ũ."""
     rows, stride = table[0, ROWS], table[0, STRIDE]
@@ -327,7 +327,7 @@ def recover_black(double, table):
             store(double, x + k, load(double, x + k) * load(double, red_root + k))
 
 
-@compiled
+@inner
 def advance_direction(double, table, single, ring, scalars):
     """p ← z + β p and q = S p in one sweep; writes pᵀ q."""
     rows, stride = table[0, ROWS], table[0, STRIDE]
@@ -379,7 +379,7 @@ def advance_direction(double, table, single, ring, scalars):
     store(scalars, SIZE_SQUARED, total)
 
 
-@compiled
+@inner
 def advance_iterate(double, table, single, ring, scalars):
     """x ← x + α p, r ← r - α q, relax red then black from zero in float32, and restrict the residual to level 1.
 
@@ -460,7 +460,7 @@ def advance_iterate(double, table, single, ring, scalars):
     store(scalars, SIZE_SQUARED, total)
 
 
-@compiled
+@inner
 def finish_cycle(double, table, single, ring, scalars):
     """Add the coarse correction on red points, relax black then red: z. Writes zᵀ r."""
     rows, stride, deep = table[0, ROWS], table[0, STRIDE], table[1, STRIDE]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from fieldwright.solvers.lane_iteration import ALPHA, BETA, INNER, SIZE_SQUARED
-from fieldwright.solvers.lanes import compiled, load, narrow, spread, square_root, store, widen
+from fieldwright.solvers.lanes import inner, load, narrow, spread, square_root, store, widen
 from fieldwright.solvers.seven_point import (
     COLUMNS,
     DOWN,
@@ -38,19 +38,19 @@ W32, E32, N32, S32, U32, D32, WEIGHT, CENTRE, ROUNDED, PRECONDITIONED, BETWEEN =
 FIELDS32 = 11
 
 
-@compiled
+@inner
 def field64(table, number):
     """Where a float64 field of the finest level begins in its workspace, counted in vectors."""
     return number * table[0, SIZE]
 
 
-@compiled
+@inner
 def field32(table, number):
     """Where a float32 field of the finest level begins in its workspace, counted in vectors."""
     return table[0, START] + number * table[0, SIZE]
 
 
-@compiled
+@inner
 def aggregate_checkerboard(double, table, single, nullspace):
     """Level 1's operator from the unscaled couplings; with ``nullspace`` rows sum to exactly zero."""
     stride, plane, columns = table[0, STRIDE], table[0, PLANE], table[0, COLUMNS]
@@ -103,7 +103,7 @@ def aggregate_checkerboard(double, table, single, nullspace):
                 store(single, cd + at, narrow(share * down))
 
 
-@compiled
+@inner
 def scale(double, table, single):
     """Couplings to B, diagonals to D^{-1/2}, and the float32 copies."""
     planes, rows, stride, plane = table[0, PLANES], table[0, ROWS], table[0, STRIDE], table[0, PLANE]
@@ -131,7 +131,7 @@ def scale(double, table, single):
                     store(single, rounded + k, narrow(value))
 
 
-@compiled
+@inner
 def black_from_red(space, w, e, n, s, u, d, x, k, west, stride, plane):
     """One entry of B x: the sum over a black point's red neighbours, whose western one is in slot ``west``."""
     value = load(space, w + k) * load(space, x + west) + load(space, e + k) * load(space, x + west + 1)
@@ -139,7 +139,7 @@ def black_from_red(space, w, e, n, s, u, d, x, k, west, stride, plane):
     return value + load(space, u + k) * load(space, x + k - plane) + load(space, d + k) * load(space, x + k + plane)
 
 
-@compiled
+@inner
 def red_from_black(space, w, e, n, s, u, d, y, k, west, stride, plane):
     """One entry of Bᵀ y: the sum over a red point's black neighbours, whose western one is in slot ``west``."""
     value = load(space, e + west) * load(space, y + west) + load(space, w + west + 1) * load(space, y + west + 1)
@@ -149,7 +149,7 @@ def red_from_black(space, w, e, n, s, u, d, y, k, west, stride, plane):
     return value + load(space, d + above) * load(space, y + above) + load(space, u + below) * load(space, y + below)
 
 
-@compiled
+@inner
 def eliminate_black(double, table):
     """Right-hand side of the reduced system: residual += Bᵀ black. Leaves the iterate and the direction zero."""
     planes, rows, stride, plane = table[0, PLANES], table[0, ROWS], table[0, STRIDE], table[0, PLANE]
@@ -169,7 +169,7 @@ def eliminate_black(double, table):
                 store(double, p + k, zero)
 
 
-@compiled
+@inner
 def recover_black(double, table):
     """Black unknowns from red ones, ũ_black = f̃_black + B ũ_red, then both unscaled, u = D^{-1/2} ũ."""
     planes, rows, stride, plane = table[0, PLANES], table[0, ROWS], table[0, STRIDE], table[0, PLANE]
@@ -188,7 +188,7 @@ def recover_black(double, table):
         store(double, x + k, load(double, x + k) * load(double, red_root + k))
 
 
-@compiled
+@inner
 def advance_direction(double, table, single, scalars):
     """p ← z + β p and q = S p, plane after plane in one sweep; writes pᵀ q."""
     planes, rows, stride, plane = table[0, PLANES], table[0, ROWS], table[0, STRIDE], table[0, PLANE]
@@ -220,7 +220,7 @@ def advance_direction(double, table, single, scalars):
     store(scalars, SIZE_SQUARED, total)
 
 
-@compiled
+@inner
 def advance_iterate(double, table, single, scalars):
     """x ← x + α p, r ← r - α q, relax red then black from zero in float32, and restrict the residual to level 1.
 
@@ -263,7 +263,7 @@ def advance_iterate(double, table, single, scalars):
     store(scalars, SIZE_SQUARED, total)
 
 
-@compiled
+@inner
 def finish_cycle(double, table, single, scalars):
     """Add the coarse correction on red points, relax black then red: z. Writes zᵀ r."""
     planes, rows, stride, plane = table[0, PLANES], table[0, ROWS], table[0, STRIDE], table[0, PLANE]

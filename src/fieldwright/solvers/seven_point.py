@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fieldwright.solvers.lanes import compiled, load, reciprocal_above, spread, store
+from fieldwright.solvers.lanes import inner, load, reciprocal_above, spread, store
 
 ROW_SUM, INVERSE, EAST, SOUTH, DOWN, RIGHT, SOLUTION = range(7)
 LEVEL_ARRAYS = 7
@@ -23,13 +23,13 @@ PLANES, ROWS, COLUMNS, STRIDE, PLANE, SIZE, START = range(7)
 OVERCORRECTION = 1.8
 
 
-@compiled
+@inner
 def level_field(table, level, number):
     """Where array ``number`` of a level begins in the float32 workspace, counted in vectors."""
     return table[level, START] + number * table[level, SIZE]
 
 
-@compiled
+@inner
 def invert_diagonal(single, table, level):
     """1 / (σ + Σ couplings); 0 where that is not positive, as on a single unknown with constants in the kernel."""
     planes, rows, columns = table[level, PLANES], table[level, ROWS], table[level, COLUMNS]
@@ -58,7 +58,7 @@ def invert_diagonal(single, table, level):
                 )
 
 
-@compiled
+@inner
 def aggregate(single, table, level):
     """The operator of ``level + 1``: sums over boxes, divided by `OVERCORRECTION`."""
     stride, plane = table[level, STRIDE], table[level, PLANE]
@@ -114,7 +114,7 @@ def aggregate(single, table, level):
                 )
 
 
-@compiled
+@inner
 def descend(single, table, level):
     """Smooth from zero by forward Gauss-Seidel; the sums of the residual over boxes are ``level + 1``'s right side."""
     planes, rows, columns = table[level, PLANES], table[level, ROWS], table[level, COLUMNS]
@@ -155,7 +155,7 @@ def descend(single, table, level):
                 )
 
 
-@compiled
+@inner
 def ascend(single, table, level):
     """Add the coarse correction box by box and smooth by backward Gauss-Seidel, the transpose of `descend`'s sweep."""
     planes, rows, columns = table[level, PLANES], table[level, ROWS], table[level, COLUMNS]
@@ -192,7 +192,7 @@ def ascend(single, table, level):
                 store(single, x + k, last)
 
 
-@compiled
+@inner
 def cycle(single, table):
     """A V-cycle from level 1's right-hand side to its solution; the last level is a single unknown."""
     last = len(table) - 1
