@@ -21,13 +21,16 @@ from fieldwright.datasets.plan import PLAN_FILE, SPLIT_ORIGINS, Plan, Record, Sh
 from fieldwright.datasets.statistics import STATISTICS_FILE, write_statistics
 from fieldwright.datasets.store import ShardContent, StoredField, StoredScalar, write_shard
 from fieldwright.errors import InputError, SolverError, StorageError
-from fieldwright.problems import PROBLEMS, Problem
+from fieldwright.problems import PROBLEMS, Problem, SteadyProblem
 from fieldwright.progress import SILENT, Reporter, Stage
 from fieldwright.settings import class_name
+from fieldwright.solvers import announce_compilation, choose
 
 _UNKNOWNS_PER_SOLVE = 1 << 20
 _PILOT_SAMPLES = 16
 _SHARD_BYTES = 1 << 28
+# A pilot compiles the methods that it tries, some 20 s each at first; the likely best solves 10^7 unknowns a second.
+_UNKNOWNS_WORTH_A_PILOT = 1 << 28
 # The Well's normalisers clip standard deviations at 1e-4; a field ten times larger than that is safe.
 _LEAST_NATURAL_SCALE = 1e-3
 
@@ -77,7 +80,7 @@ def generate(
     root = Path(path)
     wanted = _plan(problem, counts=counts, seed=seed, solver=solver, rtol=rtol, shard_samples=shard_samples)
     with _alone(root):
-        plan = _settled(problem, wanted, root)
+        plan = _settled(problem, wanted, root, reporter)
         missing = [shard for shard in plan.shards() if finished(root, shard) is None]
         if missing:
             _generate_shards(problem, plan, root, missing, reporter)
@@ -120,7 +123,7 @@ def _sample_bytes(problem: Problem) -> int:
     return 4 * problem.grid.points * (len(problem.inputs) + 2 * len(problem.outputs))
 
 
-def _settled(problem: Problem, wanted: Plan, root: Path) -> Plan:
+def _settled(problem: Problem, wanted: Plan, root: Path, reporter: Reporter) -> Plan:
     """The plan on disk; where there is none, the wanted one, its method and units settled by a pilot, and written."""
     existing = read_plan(root)
     if existing is not None:
@@ -132,13 +135,24 @@ def _settled(problem: Problem, wanted: Plan, root: Path) -> Plan:
     inputs = inputs[_finite(inputs)]
     if not len(inputs):
         raise InputError("generate: the problem's first samples all hold NaN or infinite values")
-    outputs, solution = problem.solve(inputs, rtol=wanted.rtol, method=wanted.solver)
+    method = _method(problem, wanted, inputs, reporter)
+    announce_compilation(reporter, method)
+    outputs, _ = problem.solve(inputs, rtol=wanted.rtol, method=method)
     names = [f.name for f in (*problem.inputs, *problem.outputs)]
     sizes = [_root_mean_square(array[:, c]) for array in (inputs, outputs) for c in range(array.shape[1])]
-    method = solution.method if wanted.solver == "auto" else wanted.solver
     plan = replace(wanted, method=method, scales=dict(zip(names, map(_storage_unit, sizes), strict=True)))
     plan.write(root)
     return plan
+
+
+def _method(problem: Problem, wanted: Plan, inputs: Float[Tensor, "batch channel *space"], reporter: Reporter) -> str:
+    """The method for all shards: the one asked for, or the choice of `choose` for systems like the first ones."""
+    if wanted.solver != "auto":
+        return wanted.solver
+    if isinstance(problem, SteadyProblem):
+        pays = sum(wanted.counts.values()) * problem.grid.points >= _UNKNOWNS_WORTH_A_PILOT
+        return choose(problem.system(inputs), rtol=wanted.rtol, pilot=pays, reporter=reporter).method
+    return problem.solve(inputs, rtol=wanted.rtol, method="auto")[1].method
 
 
 def _storage_unit(size: float) -> float:
@@ -150,6 +164,9 @@ def _storage_unit(size: float) -> float:
 
 def _generate_shards(problem: Problem, plan: Plan, root: Path, missing: list[Shard], reporter: Reporter) -> None:
     total = sum(shard.stop - shard.start for shard in missing)
+    announce_compilation(reporter, plan.method)
+    # The first call of a compiled method loads its kernels, which is no time of solving.
+    _solve(problem, plan, missing[0].indices[:1])
     began = time.perf_counter()
     with reporter.stage(f"generate {plan.name}", total=total, unit="samples") as stage:
         for shard in missing:
