@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fieldwright.solvers import folded_basis
-from fieldwright.solvers.folded_basis import FoldedBasis, along_axis
+from fieldwright.solvers.folded_basis import FoldedBasis
 from fieldwright.transforms import BASES, basis
 
 
@@ -29,8 +29,20 @@ def test_odd_sizes_are_not_folded(monkeypatch):
     assert not FoldedBasis(basis("dst2", 9), dtype=torch.float64, device=torch.device("cpu")).folded
 
 
-def test_products_are_per_sample():
-    x = torch.randn(5, 37, 37, generator=torch.Generator().manual_seed(0))
-    matrix = basis("dst2", 37).float()
-    for axis in (0, 1):
-        assert torch.equal(along_axis(x, matrix, axis)[3:4], along_axis(x[3:4].clone(), matrix, axis))
+def test_padding_adds_zeros_alone():
+    matrix = basis("dct2", 21)
+    padded = FoldedBasis(matrix, dtype=torch.float64, device=torch.device("cpu"), contiguous=True)
+    assert padded.padding == 11
+    x = torch.randn(2, 3, 21, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    modes = padded.forward(torch.nn.functional.pad(x, (0, 11)), 1)
+    assert torch.allclose(modes[..., :21], x @ matrix.T, atol=1e-12)
+    assert torch.all(modes[..., 21:] == 0)
+
+
+@pytest.mark.parametrize("n", [5, 17, 33, 48, 100])
+def test_bits_do_not_depend_on_the_place_in_the_batch(n):
+    line = FoldedBasis(basis("dst2", n), dtype=torch.float32, device=torch.device("cpu"), contiguous=True)
+    x = torch.nn.functional.pad(torch.randn(5, 9, n, generator=torch.Generator().manual_seed(0)), (0, line.padding))
+    assert torch.equal(line.forward(x, 1)[3:5], line.forward(x[3:5].clone(), 1))
+    across = FoldedBasis(basis("dst2", 9), dtype=torch.float32, device=torch.device("cpu"))
+    assert torch.equal(across.forward(x, 0)[3:5], across.forward(x[3:5].clone(), 0))

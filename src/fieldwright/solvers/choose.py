@@ -197,9 +197,7 @@ def _check_system(system: StencilSystem, rtol: float) -> None:
         positive = (system.diagonal > 0).flatten(1).all(1)
         if not bool(positive.all()) and not (system.nullspace and system.unknowns == 1):
             sample = int((~positive).nonzero()[0])
-            raise SolverError(
-                f"system: sample {sample} is said to be positive definite, but its diagonal is not positive"
-            )
+            raise SolverError(f"system: sample {sample} is called positive definite, but its diagonal is not positive")
     if system.nullspace and system.kind != "general":
         # The kernel is the constants, so f is in the range if and only if it sums to zero.
         f = system.rhs.flatten(1)

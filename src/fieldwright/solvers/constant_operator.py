@@ -67,8 +67,8 @@ def axis_modes(n: int, centring: str, low: str, high: str) -> AxisModes:
 def _modes_by_eigenproblem(n: int, low: str, high: str, weights: Float[Tensor, " point"]) -> AxisModes:
     """Node-centred axes with one wall of each kind: a sine basis of type III, left to the symmetric eigensolver."""
     degree = torch.full((n,), 2.0, dtype=torch.float64)
-    degree[0] -= low == "neumann"
-    degree[-1] -= high == "neumann"
+    degree[0] -= float(low == "neumann")
+    degree[-1] -= float(high == "neumann")
     line = torch.diag(degree)
     line -= torch.diag(torch.ones(n - 1, dtype=torch.float64), 1) + torch.diag(
         torch.ones(n - 1, dtype=torch.float64), -1
@@ -105,15 +105,7 @@ class ConstantOperator:
     @cached_property
     def mass(self) -> Float[Tensor, "1 *space"]:
         """The product of the axes' weights."""
-        return self.mass_beside(None)
-
-    def mass_beside(self, axis: int | None) -> Float[Tensor, "1 *space"]:
-        """The product of the weights of all axes but one, to be broadcast."""
-        total = self.shift.new_ones((1,) * (len(self.axes) + 1))
-        for index, modes in enumerate(self.axes):
-            if index != axis:
-                total = total * self._line(modes.weights, index)
-        return total
+        return mass(self.axes, self.shift)
 
     def row_sums(self) -> Float[Tensor, "batch *space"]:
         """L 1: what the walls and the shift add to the diagonal."""
@@ -122,7 +114,7 @@ class ConstantOperator:
             root = modes.weights.sqrt()
             # K has whole numbers for row sums, which the transform gives up to rounding.
             line = (root * (modes.matrix.T @ (modes.eigenvalues * (modes.matrix @ root)))).round()
-            beside = self.mass_beside(index) * self._column(self.strength[:, index])
+            beside = mass(self.axes, self.shift, beside=index) * self._column(self.strength[:, index])
             total = total + beside * self._line(line, index)
         return total
 
@@ -154,6 +146,35 @@ class ConstantOperator:
         return per_point.to(self.shift.device).reshape(1, -1, *[1] * (len(self.axes) - axis - 1))
 
 
+def mass(axes: Sequence[AxisModes], like: Tensor, *, beside: int | None = None) -> Float[Tensor, "1 *space"]:
+    """The product of the weights of all axes (but ``beside``), to be broadcast; on the device of ``like``."""
+    total = torch.ones((1,) * (len(axes) + 1), dtype=torch.float64, device=like.device)
+    for index, modes in enumerate(axes):
+        if index != beside:
+            line = modes.weights.to(like.device)
+            total = total * line.reshape(1, -1, *[1] * (len(axes) - index - 1))
+    return total
+
+
+def axes_of(system: StencilSystem) -> tuple[AxisModes, ...]:
+    """The modes that meet the system's walls, axis by axis."""
+    return tuple(
+        axis_modes(n, system.centring, *sides) for n, sides in zip(system.shape, system.boundary.sides, strict=True)
+    )
+
+
+def per_mass(
+    value: Float[Tensor, "batch *place"], offset: Sequence[int], box: Sequence[slice], axes: Sequence[AxisModes]
+) -> Float[Tensor, "batch *place"]:
+    """A coupling along one axis over the mass of the others, which both points of a pair share; others unchanged."""
+    along = [axis for axis, step in enumerate(offset) if step != 0]
+    if len(along) != 1:
+        return value
+    beside = mass(axes, value, beside=along[0])
+    shared = tuple(part if n > 1 else slice(None) for part, n in zip(box, beside.shape[1:], strict=True))
+    return value / beside[(slice(None), *shared)]
+
+
 def couplings(system: StencilSystem) -> list[tuple[tuple[int, ...], Float[Tensor, "batch *place"], tuple[slice, ...]]]:
     """(offset, -coefficient, the box of points whose neighbour is in the grid) of every off-diagonal entry."""
     found = []
@@ -177,6 +198,7 @@ def nearest_constant_operator(system: StencilSystem) -> ConstantOperator:
     Errors: `SolverError` when the couplings of an axis do not have a positive mean.
     """
     batch, dimension = system.batch, len(system.shape)
+    axes = axes_of(system)
     strength = system.rhs.new_zeros(batch, dimension)
     coupled = [False] * dimension
     row_sum = system.diagonal.clone()
@@ -189,7 +211,7 @@ def nearest_constant_operator(system: StencilSystem) -> ConstantOperator:
         ]
         if value[0].numel() == 0:
             continue
-        held = value.flatten(1)
+        held = per_mass(value, offset, box, axes).flatten(1)
         positive = held.amin(1) > 0
         mean = torch.where(positive, held.clamp_min(torch.finfo(held.dtype).tiny).log().mean(1).exp(), held.mean(1))
         for axis, step in enumerate(offset):
@@ -208,7 +230,4 @@ def nearest_constant_operator(system: StencilSystem) -> ConstantOperator:
     if inner.shape[1] > 0:
         mean = inner.mean(1)
         shift = torch.where(mean > 1e-9 * size, mean, 0.0)
-    axes = tuple(
-        axis_modes(n, system.centring, *sides) for n, sides in zip(system.shape, system.boundary.sides, strict=True)
-    )
     return ConstantOperator(axes, strength, shift)

@@ -30,9 +30,16 @@ from torch import Tensor
 
 from fieldwright.errors import InputError, SolverError
 from fieldwright.solvers.conjugate_gradients import ConjugateGradients
-from fieldwright.solvers.constant_operator import ConstantOperator, axis_modes, couplings, nearest_constant_operator
+from fieldwright.solvers.constant_operator import (
+    ConstantOperator,
+    axes_of,
+    couplings,
+    mass,
+    nearest_constant_operator,
+    per_mass,
+)
 from fieldwright.solvers.padded_stencil import PaddedStencil
-from fieldwright.solvers.spectral import BLOCK_POINTS, SpectralPreconditioner
+from fieldwright.solvers.spectral import SpectralPreconditioner, blocks
 from fieldwright.solvers.stencil import StencilSystem
 
 STEPS = 4
@@ -75,9 +82,8 @@ def residual_estimate(system: StencilSystem, values: Float[Tensor, "batch *space
     values = values.to(system.rhs)
     if system.batch == 0:
         return ResidualEstimate(*(system.rhs.new_zeros(0) for _ in range(3)))
-    size = max(1, BLOCK_POINTS // system.unknowns)
-    parts = [_estimate(system.select(slice(i, i + size)), values[i : i + size]) for i in range(0, system.batch, size)]
-    estimate, bound = (torch.cat(column) for column in zip(*parts, strict=True))
+    parts = [_estimate(system.select(place), values[place]) for place in blocks(system.batch, system.unknowns)]
+    estimate, bound = (torch.cat(column)[: system.batch] for column in zip(*parts, strict=True))
     return ResidualEstimate(system.relative_residual(values), estimate, bound)
 
 
@@ -106,12 +112,9 @@ def _estimate(
 
 def operator_below(system: StencilSystem) -> tuple[ConstantOperator, Bool[Tensor, " batch"]] | None:
     """A constant-coefficient L with xᵀA x >= xᵀL x, and for which samples that is known; None if for none of them."""
-    axes = tuple(
-        axis_modes(n, system.centring, *sides) for n, sides in zip(system.shape, system.boundary.sides, strict=True)
-    )
+    axes = axes_of(system)
     zero = torch.zeros_like(system.rhs.flatten(1)[:, 0])
-    unit = ConstantOperator(axes, torch.ones_like(zero)[:, None].repeat(1, len(axes)), zero)
-    strength = torch.full_like(unit.strength, torch.inf)
+    strength = torch.full_like(zero, torch.inf)[:, None].repeat(1, len(axes))
     known = torch.ones_like(zero, dtype=torch.bool)
     row_sum = system.diagonal.clone()
     for offset, value, box in couplings(system):
@@ -121,10 +124,8 @@ def operator_below(system: StencilSystem) -> tuple[ConstantOperator, Bool[Tensor
         known &= value.flatten(1).amin(1) >= 0
         along = [axis for axis, step in enumerate(offset) if step != 0]
         if len(along) == 1 and abs(offset[along[0]]) == 1:
-            # L's own coupling is its strength times the mass of the other axes, which both points of a pair share.
-            beside = unit.mass_beside(along[0])
-            shared = tuple(part if n > 1 else slice(None) for part, n in zip(box, beside.shape[1:], strict=True))
-            least = (value / beside[(slice(None), *shared)]).flatten(1).amin(1)
+            # L's own coupling is its strength times the mass of the other axes.
+            least = per_mass(value, offset, box, axes).flatten(1).amin(1)
             strength[:, along[0]] = torch.minimum(strength[:, along[0]], least)
     rounding = ROUNDING * system.diagonal.abs()
     known &= (row_sum + rounding).flatten(1).amin(1) >= 0
@@ -137,7 +138,7 @@ def operator_below(system: StencilSystem) -> tuple[ConstantOperator, Bool[Tensor
     if not bool(known.any()):
         return None
     strength = torch.where(known[:, None], strength, 1.0)
-    spare = (row_sum - ConstantOperator(axes, strength, zero).row_sums() - rounding) / unit.mass
+    spare = (row_sum - ConstantOperator(axes, strength, zero).row_sums() - rounding) / mass(axes, zero)
     shift = torch.where(known, spare.flatten(1).amin(1).clamp_min(0), 0.0)
     return ConstantOperator(axes, strength, shift), known
 

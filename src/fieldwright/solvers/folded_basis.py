@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 FOLD_FROM = 96
+ALIGNED = 16
 
 
 def along_axis(field: Float[Tensor, "batch *space"], matrix: Tensor, axis: int) -> Float[Tensor, "batch *space_out"]:
@@ -36,19 +37,26 @@ class FoldedBasis:
     two of n/2 x n/2. ``order`` lists the modes as they come out: the even ones, then the odd ones. Bases without the
     symmetry (Fourier, mixed walls), odd n, and axes too short to gain (below `FOLD_FROM`, measured) keep the full
     product and their order.
+
+    On an axis that is ``contiguous`` in memory, fields carry ``padding`` more points, all zero, so that every row and
+    every sample begins on a 64-byte line in float32: a BLAS may round otherwise at another alignment, and then a
+    sample's bits would depend on its place in the batch.
     """
 
-    def __init__(self, matrix: Float[Tensor, "mode point"], *, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, matrix: Float[Tensor, "mode point"], *, dtype: torch.dtype, device: torch.device, contiguous: bool = False
+    ) -> None:
         n = matrix.shape[0]
         even, odd = matrix[0::2], matrix[1::2]
+        self.padding = -n % ALIGNED if contiguous else 0
         self.folded = (
             n >= FOLD_FROM
-            and n % 2 == 0
+            and n % (2 * ALIGNED if contiguous else 2) == 0
             and bool((even - even.flip(1)).abs().max() < 1e-10)
             and bool((odd + odd.flip(1)).abs().max() < 1e-10)
         )
         order = torch.arange(n)
-        parts = [matrix]
+        parts = [torch.nn.functional.pad(matrix, (0, self.padding, 0, self.padding))]
         if self.folded:
             order = torch.cat([order[0::2], order[1::2]])
             parts = [even[:, : n // 2].contiguous(), odd[:, : n // 2].contiguous()]

@@ -16,6 +16,7 @@ elliptic equations", SIAM J. Numer. Anal. 10 (1973).
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -33,7 +34,10 @@ PROBE_CONTRAST = 10.0
 PROBE_ITERATIONS = 6
 MAX_ITERATIONS = 1000
 ROUNDS = 6
+# Points of a block: its fields share the cache of a core, and are long enough to hide the calls.
 BLOCK_POINTS = 2**16
+# An accelerator takes blocks larger by this factor.
+DEVICE_BLOCK = 64
 
 
 def supports_spectral(system: StencilSystem) -> str | None:
@@ -64,27 +68,40 @@ def spectral(
         raise SolverError(f"solve: {reason}")
     start = time.perf_counter()
     limit = MAX_ITERATIONS if max_iterations is None else max_iterations
-    size = max(1, BLOCK_POINTS // system.unknowns)
-    if system.rhs.device.type != "cpu":
-        size *= 64
-    places = [slice(i, min(i + size, system.batch)) for i in range(0, system.batch, size)]
+    on_host = system.rhs.device.type == "cpu"
+    places = blocks(system.batch, system.unknowns if on_host else max(1, system.unknowns // DEVICE_BLOCK))
 
-    def block(place: slice) -> tuple[Tensor, Tensor]:
+    def block(place: slice | list[int]) -> tuple[Tensor, Tensor]:
         return _solve_block(system.select(place), rtol, None if guess is None else guess[place], limit)
 
-    parts = _on_threads(block, places) if system.rhs.device.type == "cpu" else [block(place) for place in places]
-    values = torch.cat([u for u, _ in parts]) if parts else torch.zeros_like(system.rhs)
-    iterations = torch.cat([i for _, i in parts]) if parts else torch.zeros(0, dtype=torch.int64)
+    parts = _on_threads(block, places) if on_host else [block(place) for place in places]
+    values = torch.cat([u for u, _ in parts] or [system.rhs])[: system.batch]
+    iterations = torch.cat([i for _, i in parts] or [torch.zeros(0, dtype=torch.int64)])[: system.batch]
     seconds = time.perf_counter() - start
     residual = system.relative_residual(values)
     return Solution(values, residual <= rtol, iterations, residual, seconds, "spectral")
 
 
-def _on_threads(block, places: list[slice]) -> list[tuple[Tensor, Tensor]]:
+def blocks(batch: int, unknowns: int) -> list[slice | list[int]]:
+    """Runs of samples that fit a cache together. A lone sample at the end is listed twice.
+
+    A batched product of one matrix is a plain product to torch, which rounds otherwise than one of two or more; so no
+    block may have a single sample unless all have (on large grids).
+    """
+    size = max(1, BLOCK_POINTS // unknowns)
+    places: list[slice | list[int]] = [slice(i, min(i + size, batch)) for i in range(0, batch, size)]
+    if size > 1 and batch % size == 1:
+        places[-1] = [batch - 1, batch - 1]
+    return places
+
+
+def _on_threads(
+    block: Callable[[slice | list[int]], tuple[Tensor, Tensor]], places: list[slice | list[int]]
+) -> list[tuple[Tensor, Tensor]]:
     """Run blocks side by side, one torch thread each: small products gain nothing from threads of their own."""
     threads = torch.get_num_threads()
 
-    def alone(place: slice) -> tuple[Tensor, Tensor]:
+    def alone(place: slice | list[int]) -> tuple[Tensor, Tensor]:
         torch.set_num_threads(1)
         return block(place)
 
@@ -105,20 +122,29 @@ class SpectralPreconditioner:
     ) -> None:
         self._kernel = kernel
         device = operator.shift.device
-        self._bases = [FoldedBasis(axis.matrix, dtype=torch.float32, device=device) for axis in operator.axes]
+        last = len(operator.axes) - 1
+        self._bases = [
+            FoldedBasis(axis.matrix, dtype=torch.float32, device=device, contiguous=index == last)
+            for index, axis in enumerate(operator.axes)
+        ]
+        self._padding = self._bases[-1].padding
         # Relative to the mean diagonal: physical units may be far outside the range of float32.
         inverse = operator.inverse_eigenvalues([line.order for line in self._bases])
-        self._inverse = (inverse * _column(operator.diagonal.flatten(1).mean(1), inverse)).float()
+        inverse = (inverse * _column(operator.diagonal.flatten(1).mean(1), inverse)).float()
+        self._inverse = torch.nn.functional.pad(inverse, (0, self._padding))
         root = operator.mass.sqrt() if scaling is None else (operator.mass * scaling).sqrt()
         self._root = None if bool((root == 1).all()) else (1 / root).float()
 
     def __call__(self, r: Float[Tensor, "batch *space"]) -> Float[Tensor, "batch *space"]:
         z = r if self._root is None else r * self._root
+        if self._padding > 0:
+            z = torch.nn.functional.pad(z, (0, self._padding))
         for axis, line in enumerate(self._bases):
             z = line.forward(z, axis)
         z = z * self._inverse
         for axis, line in enumerate(self._bases):
             z = line.backward(z, axis)
+        z = z.narrow(-1, 0, r.shape[-1])
         if self._root is not None:
             z = z * self._root
         if self._kernel:
