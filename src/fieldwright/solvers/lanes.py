@@ -33,9 +33,8 @@ ALIGNMENT = 64
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 # How every kernel is compiled: cached on disk, without the interpreter lock, x / 0 = inf as in NumPy. Kernels that only
 # other kernels call are `inner`: without an entry from Python they compile faster.
-_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "boundscheck": False}
-compiled = cast(Decorator, numba.njit(**_OPTIONS))
-inner = cast(Decorator, numba.njit(**_OPTIONS, no_cpython_wrapper=True))
+compiled = cast(Decorator, numba.njit(cache=True, nogil=True, error_model="numpy"))
+inner = cast(Decorator, numba.njit(cache=True, nogil=True, error_model="numpy", no_cpython_wrapper=True))
 # Numba supplies an intrinsic's first argument itself, which type checkers cannot know.
 intrinsic = cast(Decorator, numba_intrinsic)
 

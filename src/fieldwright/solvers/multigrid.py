@@ -165,7 +165,7 @@ class _Group:
             active &= (sizes > rtol) & (counts < limit)
             if restart == RESTARTS or not active.any():
                 break
-            self.method.iterate(*self.arrays, self.scalars, active.copy(), MARGIN * rtol, limit, counts)
+            self.method.iterate(*self.arrays, nullspace, self.scalars, active.copy(), MARGIN * rtol, limit, counts)
             add_corrections(self.double, len(shifts), self.size, self.grid, self.padded, norms, active, nullspace)
         unpack(batch.values, samples, self.grid, self.padded)
         batch.counts[samples], batch.residuals[samples] = counts, sizes

@@ -81,7 +81,7 @@ class Hierarchy:
             double=aligned(FIELDS64 * int(table[0, SIZE]), np.float64),
             single=aligned(end, np.float32),
             table=table,
-            scratch=aligned(18 * widest, np.float64),
+            scratch=aligned(max(18 * widest, m * n), np.float64),
             ring=aligned(18 * widest, np.float32),
             band=aligned(m * n * (min(m, n) + 3), np.float64),
         )
@@ -102,12 +102,12 @@ def prepare(double, single, table, scratch, ring, band, nullspace):
     for level in range(1, last):
         interpolate(single, table, level)
         galerkin(single, table, level, ring)
-    factor_coarsest(single, table, last, band)
+    factor_coarsest(single, table, last, band, nullspace)
     scale(double, table, single)
 
 
 @compiled
-def iterate(double, single, table, scratch, ring, band, scalars, running, target, limit, counts):
+def iterate(double, single, table, scratch, ring, band, nullspace, scalars, running, target, limit, counts):
     """From packed residuals to corrections: conjugate gradients until every running lane meets ``target``."""
     last = len(table) - 1
     eliminate_black(double, table)
@@ -116,7 +116,7 @@ def iterate(double, single, table, scratch, ring, band, scalars, running, target
     while any_running(scalars, running, target, counts, limit):
         for level in range(1, last):
             descend(single, table, level, ring)
-        solve_coarsest(single, table, last, band, scratch)
+        solve_coarsest(single, table, last, band, scratch, nullspace)
         for level in range(last - 1, 0, -1):
             ascend(single, table, level)
         finish_cycle(double, table, single, ring, scalars)

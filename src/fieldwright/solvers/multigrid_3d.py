@@ -72,7 +72,7 @@ def prepare(double, single, table, nullspace):
 
 
 @compiled
-def iterate(double, single, table, scalars, running, target, limit, counts):
+def iterate(double, single, table, nullspace, scalars, running, target, limit, counts):
     """From packed residuals to corrections: conjugate gradients until every running lane meets ``target``."""
     eliminate_black(double, table)
     begin(scalars)

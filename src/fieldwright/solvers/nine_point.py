@@ -434,11 +434,11 @@ def ascend(single, table, level):
 
 
 @inner
-def factor_coarsest(single, table, level, band):
+def factor_coarsest(single, table, level, band, nullspace):
     """Banded L D Lᵀ of the coarsest level's matrix, unknowns numbered along its shorter side first.
 
-    ``band`` holds per unknown q: 1/D_q, then L_{q+1,q} .. L_{q+width,q}. A pivot that rounding cannot tell from zero
-    (constants in the kernel) gets 1/D = 0, which holds that unknown at zero.
+    ``band`` holds per unknown q: 1/D_q, then L_{q+1,q} .. L_{q+width,q}. With ``nullspace`` the last one
+    gets 1/D = 0, which holds that unknown at zero.
     """
     rows, columns, stride = table[level, ROWS], table[level, COLUMNS], table[level, STRIDE]
     c = level_field(table, level, DIAGONAL)
@@ -464,12 +464,9 @@ def factor_coarsest(single, table, level, band):
                 # (along + 1, across - 1): south-west when rows run along, and its mirror image when columns do.
                 place = k - stride + 1 if rows < columns else k
                 store(band, at + short - 1, load(band, at + short - 1) - widen(load(single, sw + place)))
-    tiny = spread(1e-6)
     for q in range(unknowns):
         at = q * (width + 1)
-        i, j = (q % short, q // short) if rows < columns else (q // short, q % short)
-        size = widen(load(single, c + (i + 1) * stride + j + 1)) * tiny
-        inverse = reciprocal_above(load(band, at), size)
+        inverse = zero if nullspace and q == unknowns - 1 else reciprocal_above(load(band, at), zero)
         store(band, at, inverse)
         for m in range(1, min(width, unknowns - 1 - q) + 1):
             factor = load(band, at + m) * inverse
@@ -481,8 +478,11 @@ def factor_coarsest(single, table, level, band):
 
 
 @inner
-def solve_coarsest(single, table, level, band, work):
-    """x = A⁻¹ b on the coarsest level, in float64."""
+def solve_coarsest(single, table, level, band, work, nullspace):
+    """x = A⁻¹ b on the coarsest level, in float64; with ``nullspace`` the part of b with mean zero, and x likewise.
+
+    Constants in x would be constants in the preconditioned residual, and grow until they drown the rest.
+    """
     rows, columns, stride = table[level, ROWS], table[level, COLUMNS], table[level, STRIDE]
     b, x = level_field(table, level, RIGHT), level_field(table, level, SOLUTION)
     short, unknowns = min(rows, columns), rows * columns
@@ -490,6 +490,7 @@ def solve_coarsest(single, table, level, band, work):
     for q in range(unknowns):
         i, j = (q % short, q // short) if rows < columns else (q // short, q % short)
         store(work, q, widen(load(single, b + (i + 1) * stride + j + 1)))
+    remove_mean(work, unknowns, nullspace)
     for q in range(unknowns):
         at, value = q * (width + 1), load(work, q)
         for m in range(1, min(width, unknowns - 1 - q) + 1):
@@ -500,5 +501,20 @@ def solve_coarsest(single, table, level, band, work):
         for m in range(1, min(width, unknowns - 1 - q) + 1):
             value = value - load(band, at + m) * load(work, q + m)
         store(work, q, value)
+    remove_mean(work, unknowns, nullspace)
+    for q in range(unknowns):
         i, j = (q % short, q // short) if rows < columns else (q // short, q % short)
-        store(single, x + (i + 1) * stride + j + 1, narrow(value))
+        store(single, x + (i + 1) * stride + j + 1, narrow(load(work, q)))
+
+
+@inner
+def remove_mean(work, unknowns, nullspace):
+    """Take the mean off the first ``unknowns`` entries, if there is a nullspace."""
+    if not nullspace:
+        return
+    total = spread(0.0)
+    for q in range(unknowns):
+        total = total + load(work, q)
+    total = total * spread(1.0 / unknowns)
+    for q in range(unknowns):
+        store(work, q, load(work, q) - total)
