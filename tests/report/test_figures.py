@@ -94,6 +94,13 @@ def test_a_long_training_does_not_weigh_on_the_page():
     assert len(learning_curve(rows)) < 60_000
 
 
+@pytest.mark.parametrize("spread", [1.3, 3.0, 30.0, 3e3])
+def test_a_logarithmic_axis_has_at_least_two_labels_whatever_its_range(spread):
+    rows = [{"step": i, "train_loss": v, "valid_l2": None} for i, v in enumerate(np.geomspace(0.75 / spread, 0.75, 9))]
+    labels = re.findall(r">(0\.\d+|10⁻?[⁰¹²³⁴⁵⁶⁷⁸⁹])</text>", learning_curve(rows))
+    assert len(set(labels)) >= 2
+
+
 def test_no_scatter_without_an_estimate():
     evaluation = make_evaluation()
     rows = tuple(dataclasses.replace(row, estimate=None) for row in evaluation.errors)

@@ -10,6 +10,7 @@ from hand_made import make_evaluation, make_facts
 from fieldwright.errors import StorageError
 from fieldwright.problems import Field
 from fieldwright.report import render_report, write_report
+from fieldwright.report.tables import fact_rows
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -121,6 +122,25 @@ def test_what_comes_from_outside_is_escaped():
     assert document.all("script") == []
     assert document.open == []
     assert "".join(document.text).count("alert(1)") > 8
+
+
+def test_facts_are_told_as_text():
+    facts = {
+        "samples": {"train": 3, "failed": []},
+        "seconds": 0.0287973,
+        "residual": 6.6e-9,
+        "sizes": [1, 2],
+        "none": None,
+    }
+    told = [(name, value.replace("\N{NO-BREAK SPACE}", " ")) for name, value in fact_rows(facts)]
+    assert told == [
+        ("samples.train", "3"),
+        ("samples.failed", "–"),
+        ("seconds", "0.0288"),
+        ("residual", "6.60 × 10⁻⁹"),
+        ("sizes", "1, 2"),
+        ("none", "–"),
+    ]
 
 
 def test_the_same_evaluation_gives_the_same_page(page):

@@ -33,6 +33,8 @@ def test_when_the_surrogate_pays_it_says_from_when_on(facts):
 def test_a_surrogate_that_learned_nothing_is_not_recommended_however_fast(facts):
     said = verdict(make_evaluation(median=0.25, surrogate_seconds=1e-9), facts)
     assert said.sentence.startswith("Do not use this surrogate")
+    assert "is not far from the 31" in said.sentence
+    assert "is no better than the 31" in verdict(make_evaluation(median=0.6), facts).sentence
 
 
 def test_without_solvers_the_sentence_stands_without_a_comparison(facts):

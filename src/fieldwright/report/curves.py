@@ -154,7 +154,7 @@ def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _readable_log(axes: Axes, which: Literal["x", "y"]) -> None:
-    """Label 1, 2 and 5 of each decade where there are fewer than two decades, powers of ten alone otherwise.
+    """Label 1, 2 and 5 of each decade below two decades, every digit below two thirds of one, else powers of ten.
 
     Labels are plain text: matplotlib's own are formulas, whose pieces a browser cannot select as one number.
     """
@@ -163,7 +163,7 @@ def _readable_log(axes: Axes, which: Literal["x", "y"]) -> None:
     decades = np.log10(high / low)
     axis.set_minor_formatter(NullFormatter())
     if decades < 2:
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades > 2 / 3 else range(1, 10)))
         axis.set_major_formatter(lambda value, _: f"{value:.3g}")
     else:
         if decades > 4:

@@ -99,13 +99,15 @@ def break_even_table(evaluation: Evaluation, facts: RunFacts) -> Table:
 
 
 def fact_rows(values: Mapping[str, Any], prefix: str = "") -> tuple[tuple[str, str], ...]:
-    """Names and values as text, nested mappings with dotted names, unknown values as a dash."""
+    """Names and values as text: nested mappings with dotted names, floats to three digits, what is not there as a dash."""
     rows: list[tuple[str, str]] = []
     for name, value in values.items():
         if isinstance(value, Mapping):
             rows += fact_rows(value, f"{prefix}{name}.")
         elif isinstance(value, (list, tuple)):
-            rows.append((prefix + name, ", ".join(map(str, value))))
+            rows.append((prefix + name, ", ".join(map(str, value)) or "–"))
+        elif isinstance(value, float):
+            rows.append((prefix + name, number(value, 3)))
         else:
             rows.append((prefix + name, "–" if value is None else str(value)))
     return tuple(rows)

@@ -90,14 +90,15 @@ def certified_sentence(certified: CertifiedSolves | str) -> str:
         f" {plural(certified.from_zero.count, 'test sample')} it took a median of {certified.from_prediction.median:g}"
         f" iterations from the prediction and {certified.from_zero.median:g} from zero: {worth} (between"
         f" {certified.saved_least:g} and {certified.saved_most:g})."
-    )
+    ).replace("between -", "between −")
 
 
 def _sentence(evaluation: Evaluation, rows: tuple[BreakEven, ...]) -> str:
     error = _test_error(evaluation).median
     if error > LEARNED * evaluation.mean_field:
+        close = "is not far from" if error < evaluation.mean_field else "is no better than"
         return (
-            f"Do not use this surrogate: its median error of {percent(error)} is not far from the"
+            f"Do not use this surrogate: its median error of {percent(error)} {close} the"
             f" {percent(evaluation.mean_field)} of always answering the mean field; train it longer or on more data."
         )
     if not rows:
