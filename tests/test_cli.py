@@ -14,6 +14,7 @@ from fieldwright import cli
 from fieldwright.cli import run_command
 from fieldwright.datasets import read_fields
 from fieldwright.errors import TrainingError
+from fieldwright.training import TrainingStopped
 
 COMMANDS = ("run", "generate", "inspect", "train", "evaluate", "predict", "report", "list", "doctor", "reproduce")
 
@@ -178,6 +179,16 @@ def test_interruption_is_130_and_says_how_to_go_on(monkeypatch, capsys):
     monkeypatch.setattr(cli, "_do_stages", interrupted)
     assert run_command(["run", "darcy"]) == 130
     assert "the same command goes on" in capsys.readouterr().err
+
+
+def test_training_that_was_asked_to_stop_says_so_in_its_own_words(monkeypatch, capsys):
+    def stopped(*_, **__):
+        raise TrainingStopped("training stopped at step 3; the same command goes on from there")
+
+    monkeypatch.setattr(cli, "_do_stages", stopped)
+    assert run_command(["train", "darcy"]) == 130
+    said = capsys.readouterr().err
+    assert said == "fieldwright: training stopped at step 3; the same command goes on from there\n"
 
 
 def test_training_error_is_one_line(monkeypatch, capsys):

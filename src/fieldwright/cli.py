@@ -284,6 +284,6 @@ def _failed(sentence: str) -> int:
     return 2
 
 
-def _interrupted(sentence: str = "interrupted") -> int:
-    print(f"fieldwright: {sentence}; the same command goes on from where it stopped", file=sys.stderr, flush=True)
+def _interrupted(sentence: str = "interrupted; the same command goes on from where it stopped") -> int:
+    _failed(sentence)
     return INTERRUPTED
