@@ -99,7 +99,7 @@ def break_even_table(evaluation: Evaluation, facts: RunFacts) -> Table:
 
 
 def fact_rows(values: Mapping[str, Any], prefix: str = "") -> tuple[tuple[str, str], ...]:
-    """Names and values as text: nested mappings with dotted names, floats to three digits, what is not there as a dash."""
+    """Names and values as text: nested mappings with dotted names, floats to three digits, nothing as a dash."""
     rows: list[tuple[str, str]] = []
     for name, value in values.items():
         if isinstance(value, Mapping):
