@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fieldwright.errors import InputError
-from fieldwright.gallery.multigrid_neural_operator import multigrid_neural_operator
+from fieldwright.gallery.multigrid_neural_operator import reproduce_multigrid_neural_operator
 from fieldwright.gallery.page import Claim, Reproduction, Table, verdict, write_page
 from fieldwright.progress import SILENT, Reporter
 from fieldwright.settings import allowed
@@ -31,7 +31,7 @@ class Entry:
 GALLERY: dict[str, Entry] = {
     "multigrid-neural-operator": Entry(
         "MgNO: a learned V-cycle inverts the Laplacian; a race against FNO and a U-Net on Darcy; exact periodicity",
-        multigrid_neural_operator,
+        reproduce_multigrid_neural_operator,
     ),
 }
 

@@ -37,6 +37,7 @@ class Finish:
     name: str
     seed: int
     parameters: int
+    precision: str
     steps: int
     l2: float
     h1: float
@@ -59,7 +60,7 @@ def race(
                 summary = train(operator, [entrant.phase], data, directory=Path(directory), seed=seed)
             parameters = sum(p.numel() for p in operator.parameters())
             l2, h1 = errors(operator, data, test)
-            finishes.append(Finish(entrant.name, seed, parameters, summary.steps, l2, h1))
+            finishes.append(Finish(entrant.name, seed, parameters, entrant.phase.precision, summary.steps, l2, h1))
             reporter.notice(
                 f"{entrant.name}, seed {seed}: {summary.steps} steps, {summary.seconds:.0f} s, L2 {l2:.2%}, H1 {h1:.2%}"
             )
@@ -69,43 +70,50 @@ def race(
 def with_equal_time(entrants: Sequence[Entrant], data: TrainingData, seconds: float) -> list[Entrant]:
     """The entrants with as many steps each as fit into ``seconds`` of CPU time on one thread of this machine.
 
+    Each runs in float32 or with bfloat16 autocast, whichever steps faster here; that depends on operator and processor.
     The time of a step is the least of `ROUNDS` rounds, taken in turn. CPU time and not wall time, because other work on
     the machine must not decide the race; steps and not seconds as the budget, because then it can be repeated.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        least = [math.inf] * len(entrants)
         operators = [_seeded(entrant, 0) for entrant in entrants]
+        least = [dict.fromkeys(PRECISIONS, math.inf) for _ in entrants]
         for _ in range(ROUNDS):
-            for place, (entrant, operator) in enumerate(zip(entrants, operators, strict=True)):
-                least[place] = min(least[place], _seconds_per_step(operator, entrant.phase, data))
+            for entrant, operator, times in zip(entrants, operators, least, strict=True):
+                for precision in PRECISIONS:
+                    times[precision] = min(
+                        times[precision], _seconds_per_step(operator, entrant.phase.batch_size, data, precision)
+                    )
     finally:
         torch.set_num_threads(threads)
-    return [
-        replace(entrant, phase=entrant.phase.model_copy(update={"steps": max(1, round(seconds / step))}))
-        for entrant, step in zip(entrants, least, strict=True)
-    ]
+    timed = []
+    for entrant, times in zip(entrants, least, strict=True):
+        precision, step = min(times.items(), key=lambda item: item[1])
+        settings = {"steps": max(1, round(seconds / step)), "precision": precision}
+        timed.append(replace(entrant, phase=entrant.phase.model_copy(update=settings)))
+    return timed
 
 
 ROUNDS = 4
+STEPS_PER_ROUND = 2
+PRECISIONS = ("32", "bf16-mixed")
 
 
-def _seconds_per_step(operator: nn.Module, phase: Phase, data: TrainingData) -> float:
+def _seconds_per_step(operator: nn.Module, batch_size: int, data: TrainingData, precision: str) -> float:
     # One thread's CPU time of forward, backward and update; the loop around it costs every entrant the same.
-    inputs, outputs = data.train_samples.batch(range(min(phase.batch_size, len(data.train_samples))))
+    inputs, outputs = data.train_samples.batch(range(min(batch_size, len(data.train_samples))))
     inputs, outputs = data.inputs.encode(inputs), data.outputs.encode(outputs)
     optimizer = torch.optim.AdamW(operator.parameters())
     start = time.process_time()
     for _ in range(STEPS_PER_ROUND):
-        loss = (operator(inputs) - outputs).square().mean()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+            prediction = operator(inputs)
+        loss = (prediction.float() - outputs).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     return (time.process_time() - start) / STEPS_PER_ROUND
-
-
-STEPS_PER_ROUND = 3
 
 
 def _seeded(entrant: Entrant, seed: int) -> nn.Module:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def multigrid_neural_operator(quick: bool, reporter: Reporter) -> Reproduction:
+def reproduce_multigrid_neural_operator(quick: bool, reporter: Reporter) -> Reproduction:
     """Measure the three sections: an elliptic inverse, the race on Darcy flow, exact periodicity."""
     effort = QUICK if quick else FULL
     inverse = invert_laplacian(effort, reporter)
