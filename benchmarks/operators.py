@@ -4,12 +4,13 @@ Side by side, in one process and in turn: neuraloperator's FNO (16 modes, 32 cha
 the same settings and mathematics, MgNO as published (24 channels, 4 layers, 6 levels, plain layout, float32) written
 below, and `MultigridOperator` of the same size; ours in float32 and under bfloat16 autocast.
 
-Run: python benchmarks/operators.py            (needs `pip install fieldwright[peers]`)
+Run: python benchmarks/operators.py [64] [128]      (needs `pip install fieldwright[peers]`)
 """
 
 from __future__ import annotations
 
 import statistics
+import sys
 from collections.abc import Callable
 
 import torch
@@ -18,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fieldwright.operators import FourierOperator, MultigridOperator, parameter_count
-from record import interleaved, median_ratio, record
+from record import interleaved, markdown_table, median_ratio, record
 
-BATCH, ROUNDS = 8, {64: 7, 128: 3}
+BATCH, ROUNDS = 8, {64: 5, 128: 3}
 REFERENCE = "neuraloperator FNO"
 
 
@@ -118,8 +119,12 @@ def measure(size: int, threads: int) -> list[dict[str, object]]:
     ]
 
 
-def main() -> None:
-    rows = [row for size in ROUNDS for threads in (1, 2) for row in measure(size, threads)]
+def main(sizes: list[int]) -> None:
+    rows = []
+    for size in sizes or list(ROUNDS):
+        for threads in (1, 2):
+            rows += measure(size, threads)
+            print(markdown_table(rows[-6:]), flush=True)
     path = record(
         "operators",
         rows,
@@ -127,8 +132,8 @@ def main() -> None:
         notes="Median of interleaved repeats; ratios are medians of the ratios round by round. Goals: FourierOperator "
         "at least 1.5 times faster than neuraloperator's FNO; MultigridOperator at most 0.6 of its step at 64x64.",
     )
-    print(path.read_text())
+    print(path)
 
 
 if __name__ == "__main__":
-    main()
+    main([int(size) for size in sys.argv[1:]])
