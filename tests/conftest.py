@@ -36,6 +36,7 @@ install_import_hook(checked_modules(), "runtime_checks.checked")
 TINY = (
     "problem.resolution=16", "data.train=24", "data.valid=8", "data.test=8", "data.shard_samples=10",
     "operator.width=6", "operator.layers=2", "operator.levels=3", "training.steps=12", "training.batch_size=4",
+    "training.seconds=null", "training.learning_rate=2.0e-3",
     "evaluation.resolutions=[8]", "evaluation.samples=4",
 )  # fmt: skip
 

@@ -211,7 +211,7 @@ def test_defects_of_ours_keep_their_traceback(monkeypatch):
 
 def test_two_processes_train_one_run(tmp_path, tiny_overrides):
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0",
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
         "-m", "fieldwright", "run", "darcy", *tiny_overrides, "evaluation.shifts=false", "--device", "cpu",
         "--out", "both", "--json",
     ]  # fmt: skip
