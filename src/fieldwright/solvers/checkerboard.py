@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fieldwright.solvers.lanes import LANES, compiled, load, load_row, store
+from fieldwright.solvers.lanes import LANES, compiled, load, load_row, spread, store
 
 PLANES, ROWS, COLUMNS, FIRST, PLANE_STEP, LINE_STEP, U_FIRST, U_PLANE_STEP, U_LINE_STEP = range(9)
 # Fields that both dimensions keep in float64 after the couplings: first D then D^{-1/2} on red and on black points, the
@@ -64,25 +64,40 @@ def pack_couplings(coefficients, place, samples, grid, double, size):
                     k += LANES
                 for q in range(offsets - 1):
                     lower = 1 - (q & 1)
-                    position, end = (0, 2) if q < 2 else ((j, rows) if q < 4 else (i, planes))
+                    position, end = (1, 3) if q < 2 else ((j, rows) if q < 4 else (i, planes))
                     step = (1, columns, rows * columns)[q // 2]
                     at = ((sample + place[q + 1 + lower]) * planes * rows + line) * columns - lower * step
-                    k = q * size * LANES + base + lane
-                    inside = q < 2 or (position > 0 if lower else position < end - 1)
-                    for m in range(1 - odd, columns, 2):
-                        reaches = inside and (q > 1 or (m > 0 if lower else m < columns - 1))
-                        double[k] = -coefficients[at + m] if reaches else 0.0
-                        k += LANES
+                    first = q * size * LANES + base + lane
+                    k = first
+                    if position > 0 if lower else position < end - 1:
+                        for m in range(1 - odd, columns, 2):
+                            double[k] = -coefficients[at + m]
+                            k += LANES
+                    else:
+                        for _ in range(1 - odd, columns, 2):
+                            double[k] = 0.0
+                            k += LANES
+                    # Along the line the copy has run over the grid's ends, where no coupling reaches.
+                    if q == 0 and odd == 1:
+                        double[first] = 0.0
+                    if q == 1 and (columns + odd) & 1 == 0:
+                        double[k - LANES] = 0.0
 
 
 @compiled
-def right_hand_sides(rhs, values, samples, grid, padded, norms):
+def right_hand_sides(rhs, values, samples, grid, padded, row, norms):
     """Norms of the right-hand sides, and the guesses into ``padded``; a zero right-hand side has the solution zero."""
     planes, rows, columns = grid[PLANES], grid[ROWS], grid[COLUMNS]
     unknowns = planes * rows * columns
     for lane in range(LANES):
-        first, total = samples[lane] * unknowns, 0.0
-        for k in range(first, first + unknowns):
+        first, total, partial = samples[lane] * unknowns, 0.0, spread(0.0)
+        whole = unknowns - unknowns % LANES
+        for k in range(first, first + whole, LANES):
+            partial = partial + load_row(rhs, k) * load_row(rhs, k)
+        store(row, 0, partial)
+        for k in range(LANES):
+            total += row[k]
+        for k in range(first + whole, first + unknowns):
             total += rhs[k] * rhs[k]
         norms[lane] = np.sqrt(total)
         for i in range(planes):
@@ -94,11 +109,12 @@ def right_hand_sides(rhs, values, samples, grid, padded, norms):
 
 
 @compiled
-def pack_residuals(coefficients, shifts, rhs, samples, grid, padded, norms, double, size, row, sizes):
+def pack_residuals(coefficients, shifts, rhs, samples, grid, padded, norms, double, size, row, sizes, from_zero):
     """True residuals f - A u of all lanes over ‖f‖, scaled by D^{-1/2}, and their norms.
 
     All coefficients are read, in the order of the system's offsets; ``shifts`` is what each offset means in ``padded``.
-    Divided by ‖f‖, residuals fit into float32 in whatever units the system comes.
+    ``from_zero`` says that u is zero, so that f is the residual. Divided by ‖f‖, residuals fit into float32 in whatever
+    units the system comes.
     """
     planes, rows, columns = grid[PLANES], grid[ROWS], grid[COLUMNS]
     offsets = len(shifts)
@@ -116,7 +132,7 @@ def pack_residuals(coefficients, shifts, rhs, samples, grid, padded, norms, doub
                 u, f = padded[lane], (samples[lane] * planes * rows + line) * columns
                 for m in range(columns):
                     row[m] = rhs[f + m]
-                for q in range(offsets):
+                for q in range(0 if from_zero else offsets):
                     c, at = ((samples[lane] * offsets + q) * planes * rows + line) * columns, centre + shifts[q]
                     for m in range(0, whole, LANES):
                         product = load_row(coefficients, c + m) * load_row(u, at + m)

@@ -34,7 +34,9 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 # How every kernel is compiled: cached on disk, without the interpreter lock, x / 0 = inf as in NumPy. Kernels that only
 # other kernels call are `inner`: without an entry from Python they compile faster.
 compiled = cast(Decorator, numba.njit(cache=True, nogil=True, error_model="numpy"))
-inner = cast(Decorator, numba.njit(cache=True, nogil=True, error_model="numpy", no_cpython_wrapper=True))
+# Numba's type hints do not know this option.
+_inner = cast("Callable[..., Any]", numba.njit)
+inner = cast(Decorator, _inner(cache=True, nogil=True, error_model="numpy", no_cpython_wrapper=True))
 # Numba supplies an intrinsic's first argument itself, which type checkers cannot know.
 intrinsic = cast(Decorator, numba_intrinsic)
 

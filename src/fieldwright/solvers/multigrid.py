@@ -118,6 +118,7 @@ class _Batch:
     residuals: np.ndarray
     offsets: np.ndarray
     place: np.ndarray
+    from_zero: bool
 
     @classmethod
     def of(cls, system: StencilSystem, guess: Tensor | None) -> _Batch:
@@ -132,6 +133,7 @@ class _Batch:
             residuals=np.zeros(system.batch),
             offsets=np.array(system.offsets),
             place=np.array([system.offsets.index(offset) for offset in _neighbours(len(system.shape))]),
+            from_zero=guess is None,
         )
 
 
@@ -156,11 +158,11 @@ class _Group:
         active, counts = np.ones(LANES, np.bool_), np.zeros(LANES, np.int64)
         pack_couplings(batch.coefficients, batch.place, samples, self.grid, self.double, self.size)
         self.method.prepare(*self.arrays, nullspace)
-        right_hand_sides(batch.rhs, batch.values, samples, self.grid, self.padded, norms)
+        right_hand_sides(batch.rhs, batch.values, samples, self.grid, self.padded, self.row, norms)
         for restart in range(RESTARTS + 1):
             pack_residuals(
                 batch.coefficients, shifts, batch.rhs, samples, self.grid, self.padded, norms, self.double, self.size,
-                self.row, sizes,
+                self.row, sizes, restart == 0 and batch.from_zero,
             )  # fmt: skip
             active &= (sizes > rtol) & (counts < limit)
             if restart == RESTARTS or not active.any():
