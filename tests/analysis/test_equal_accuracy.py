@@ -85,6 +85,14 @@ def test_solver_seconds_are_those_of_the_solve_alone(obedient):
     assert speed.batched.samples == 20
 
 
+def test_elimination_does_not_race_in_three_dimensions():
+    problem = Obedient(resolution=4, dimension=3)
+    inputs = problem.sample(range(4), seed=0).float()
+    speed = compare_speed(Instant(), problem, inputs, problem.truth(inputs), target=0.011)
+    assert "fills in" in speed.left_out["direct"]
+    assert "direct" not in {s.name for s in speed.solvers}
+
+
 def comparison(*solvers):
     return SpeedComparison(0.01, TIMING, TIMING, solvers, {}, 1, "cpu")
 

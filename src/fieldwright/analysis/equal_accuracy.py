@@ -136,6 +136,10 @@ def compare_speed(
     for method in METHODS:
         if method == "auto":
             continue
+        # As in `fieldwright.solvers.choose`: one 32³ system alone can take seconds and gigabytes.
+        if method == "direct" and problem.grid.dimension == 3 and accuracy:
+            left_out[method] = "elimination fills in too much in three dimensions to compete"
+            continue
         # A factorisation's error does not depend on the tolerance: one sample tells, where eight may take minutes.
         some = slice(1 if method == BASELINE else pilots)
         try:
