@@ -37,6 +37,14 @@ SIZES = {
 GOALS = {"64^2": 20, "128^2": 25, "256^2": 25, "32^3": 330}
 
 
+NOTES = (
+    "`ratio` is spsolve's wall time on one thread over the row's, median over rounds in which all rows took turns;"
+    " `two threads over one` likewise. Goals for the ratio on one thread: "
+    + ", ".join(f"{goal} at {size}" for size, goal in GOALS.items())
+    + ". PyAMG: Ruge-Stüben hierarchy at default settings as preconditioner of SciPy's CG, set-up included."
+)
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A solver with its number of threads, the systems it solves per call, and the call: solutions of those systems."""
@@ -48,18 +56,16 @@ class Candidate:
 
 
 def main(sizes: list[str]) -> None:
-    rows = [row for size in sizes or SIZES for row in measure(size)]
-    record(
-        "solvers",
-        rows,
-        title="Solvers of SPD systems: two-phase Darcy to a true relative residual of 1e-6",
-        notes=(
-            "`ratio` is spsolve's wall time on one thread over the row's, median over rounds in which all rows took"
-            " turns; `two threads over one` likewise. Goals for the ratio on one thread: "
-            + ", ".join(f"{goal} at {size}" for size, goal in GOALS.items())
-            + ". PyAMG: Ruge-Stüben hierarchy at default settings as preconditioner of SciPy's CG, set-up included."
-        ),
-    )
+    rows: list[dict[str, object]] = []
+    for size in sizes or SIZES:
+        rows += measure(size)
+        # After every size, so that a run that is cut short has left what it measured.
+        record(
+            "solvers",
+            rows,
+            title="Solvers of SPD systems: two-phase Darcy to a true relative residual of 1e-6",
+            notes=NOTES,
+        )
 
 
 def measure(size: str) -> Iterator[dict[str, object]]:
