@@ -11,17 +11,17 @@ from torch import Tensor
 from fieldwright.analysis import EvaluationSettings, evaluate
 from fieldwright.errors import InputError
 from fieldwright.norms import l2_norm, relative_l2
-from fieldwright.problems import Darcy, Problem
+from fieldwright.problems import Darcy, SteadyProblem
 
 
 @dataclass(frozen=True)
 class NoisyTruth:
     """Predicts u + ε ‖u‖ w with ‖w‖ = 1, where ε runs over 0.5 to 1.5 times ``size`` from sample to sample.
 
-    Its estimate is ``optimism`` times the true error, its bound three times the true error.
+    Its estimate is ``optimism`` times the true error, its bound three times the true energy error.
     """
 
-    problem: Problem
+    problem: SteadyProblem
     size: float = 0.02
     optimism: float = 1.25
     largest: int | None = None
@@ -30,7 +30,7 @@ class NoisyTruth:
     def device(self) -> torch.device:
         return torch.device("cpu")
 
-    def at(self, inputs: Tensor) -> Problem:
+    def at(self, inputs: Tensor) -> SteadyProblem:
         resolution = inputs.shape[-1]
         if self.largest and resolution > self.largest:
             raise InputError(f"this operator takes at most {self.largest} points an axis")
@@ -54,8 +54,10 @@ class NoisyTruth:
         fields, truth, problem = self.fields(inputs), self.truth(inputs), self.at(inputs)
         error = relative_l2(fields.double(), truth, problem.grid)
         residual = problem.residual(inputs.double(), fields.double()).flatten(1).norm(dim=1)
+        a = inputs.double()
+        energy = problem.energy_norm(a, fields.double() - truth) / problem.energy_norm(a, truth)
         return SimpleNamespace(
-            fields=fields, error_estimate=self.optimism * error, error_bound=3 * error, residual=residual
+            fields=fields, error_estimate=self.optimism * error, error_bound=3 * energy, residual=residual
         )
 
     def solve(self, inputs: Tensor, rtol: float = 1e-6) -> SimpleNamespace:

@@ -68,6 +68,7 @@ def make_evaluation(
         arrays[f"error_{i}"] = error
         arrays[f"estimate_{i}"] = error * np.exp(0.2 * rng.standard_normal(SAMPLES))
         arrays[f"bound_{i}"] = 4 * error
+        arrays[f"energy_error_{i}"] = 2 * error
         l2 = ErrorSummary(factor * median, 1.6 * factor * median, 2.2 * factor * median, SAMPLES)
         h1 = ErrorSummary(3 * l2.median, 3 * l2.p95, 3 * l2.worst, SAMPLES)
         quality = EstimateQuality(SAMPLES, 0.83, 0.97, 1.1, SAMPLES, 0, 4.0)

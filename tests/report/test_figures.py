@@ -111,8 +111,8 @@ def test_infinite_bounds_are_not_drawn():
     evaluation = make_evaluation()
     arrays = {k: np.full_like(v, np.inf) if k.startswith("bound") else v for k, v in evaluation.arrays.items()}
     scatter = estimate_scatter(dataclasses.replace(evaluation, arrays=arrays))
-    assert ">bound</text>" not in scatter
-    assert ">bound</text>" in estimate_scatter(evaluation)
+    assert ">bound, energy norm</text>" not in scatter
+    assert ">bound, energy norm</text>" in estimate_scatter(evaluation)
 
 
 def test_every_solver_has_a_labelled_mark_in_the_figure_of_times():

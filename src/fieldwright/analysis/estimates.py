@@ -15,14 +15,14 @@ SLACK = 1e-5
 
 @dataclass(frozen=True)
 class EstimateQuality:
-    """An estimate η and a bound B of the error e over ``count`` samples.
+    """An estimate η of the error e and a bound B of an error E, perhaps in another norm, over ``count`` samples.
 
     ``correlation``      Pearson's, of log η and log e; None below three samples or where one of them does not vary
     ``within_factor_2``  share of samples with e/2 <= η <= 2 e
     ``median_ratio``     median of η / e: above 1 the estimate is cautious
     ``bounded``          samples for which a finite bound B is given
-    ``violations``       samples with e > B; a bound that deserves its name has none
-    ``median_bound``     median of B / e over the bounded samples, the price of the guarantee; None without any
+    ``violations``       samples with E > B; a bound that deserves its name has none
+    ``median_bound``     median of B / E over the bounded samples, the price of the guarantee; None without any
     """
 
     count: int
@@ -35,14 +35,22 @@ class EstimateQuality:
 
 
 def estimate_quality(
-    estimate: Float[Tensor, " batch"], bound: Float[Tensor, " batch"], error: Float[Tensor, " batch"]
+    estimate: Float[Tensor, " batch"],
+    bound: Float[Tensor, " batch"],
+    error: Float[Tensor, " batch"],
+    bounded_error: Float[Tensor, " batch"] | None = None,
 ) -> EstimateQuality | None:
-    """Compare estimate and bound with the true error, sample by sample, all in the same norm.
+    """Compare an estimate and a bound with the true errors, sample by sample.
+
+    ``error`` is what the estimate is of, ``bounded_error`` what the bound is of (default: the same).
 
     None where no estimate is given (NaN); a bound that is infinite is no bound.
     """
     tiny = 1e-150  # keeps logarithms and ratios finite where a prediction is exact
-    eta, upper, e = (np.maximum(t.detach().double().cpu().numpy(), tiny) for t in (estimate, bound, error))
+    limited = error if bounded_error is None else bounded_error
+    eta, upper, e, most = (
+        np.maximum(t.detach().double().cpu().numpy(), tiny) for t in (estimate, bound, error, limited)
+    )
     if not np.isfinite(eta).all():
         return None
     ratio = eta / e
@@ -53,8 +61,8 @@ def estimate_quality(
         within_factor_2=float(np.mean((ratio >= 0.5) & (ratio <= 2))),
         median_ratio=float(np.median(ratio)),
         bounded=int(bounded.sum()),
-        violations=int(np.sum(e > upper * (1 + SLACK))),
-        median_bound=float(np.median((upper / e)[bounded])) if bounded.any() else None,
+        violations=int(np.sum(most > upper * (1 + SLACK))),
+        median_bound=float(np.median((upper / most)[bounded])) if bounded.any() else None,
     )
 
 

@@ -18,7 +18,7 @@ from fieldwright.analysis.estimates import estimate_quality
 from fieldwright.analysis.evaluation import CertifiedSolves, DefectRow, ErrorRow, Evaluation, RowKind, ShownSample
 from fieldwright.errors import FieldwrightError, TrainingError
 from fieldwright.norms import radial_spectrum, relative_l2
-from fieldwright.problems import Problem
+from fieldwright.problems import Problem, SteadyProblem
 from fieldwright.progress import SILENT, Reporter, Stage
 from fieldwright.settings import first_line
 
@@ -78,13 +78,15 @@ class _Table:
         shape: tuple[int, ...],
         errors: FieldErrors,
         predicted: _Predicted,
+        energy: Float[Tensor, " batch"],
         note: str = "",
     ) -> None:
-        quality = estimate_quality(predicted.error_estimate, predicted.error_bound, errors.l2)
+        quality = estimate_quality(predicted.error_estimate, predicted.error_bound, errors.l2, energy)
         place = len(self.rows)
         self.arrays[f"error_{place}"] = errors.l2.numpy()
         self.arrays[f"estimate_{place}"] = predicted.error_estimate.numpy()
         self.arrays[f"bound_{place}"] = predicted.error_bound.numpy()
+        self.arrays[f"energy_error_{place}"] = energy.numpy()
         self.rows.append(ErrorRow(name, kind, shape, summarise(errors.l2), summarise(errors.h1), quality, note))
 
     def skip(self, name: str, kind: RowKind, shape: tuple[int, ...], reason: str) -> None:
@@ -126,7 +128,8 @@ def evaluate(
             raise TrainingError(f"evaluation: the surrogate predicts NaN or infinity for test sample {where}")
         errors = field_errors(predicted.fields, test_outputs, grid)
         table = _Table()
-        table.add("test set", "in distribution", grid.shape, errors, predicted)
+        energy = _energy_error(problem, test_inputs, predicted.fields, test_outputs)
+        table.add("test set", "in distribution", grid.shape, errors, predicted, energy)
         for name, kind, other in others:
             _evaluate_other(surrogate, name, kind, other, settings.samples, seed, stage, table)
     truth = test_outputs.double()
@@ -213,9 +216,22 @@ def _evaluate_other(
         table.skip(name, kind, shape, "no sample has both a finite prediction and a converged reference")
         return
     kept = _Predicted(*(getattr(predicted, part)[usable] for part in _PARTS))
-    errors = field_errors(kept.fields, truth.cpu()[usable], problem.grid)
+    truth = truth.cpu()[usable]
+    errors = field_errors(kept.fields, truth, problem.grid)
+    energy = _energy_error(problem, inputs[usable], kept.fields, truth)
     note = f"{lost} of {samples} samples left out: no finite prediction or no converged reference" if lost else ""
-    table.add(name, kind, shape, errors, kept, note)
+    table.add(name, kind, shape, errors, kept, energy, note)
+
+
+def _energy_error(problem: Problem, inputs: Tensor, fields: Tensor, truth: Tensor) -> Float[Tensor, " batch"]:
+    """‖û - u‖_A / ‖u‖_A per sample, the norm of error bounds; of a problem without that norm the relative L2 error."""
+    if not isinstance(problem, SteadyProblem):
+        return relative_l2(fields.double(), truth.double(), problem.grid)
+    parts = []
+    for some in torch.arange(len(inputs)).split(max(1, (1 << 18) // problem.grid.points)):
+        a, u = inputs[some].double(), truth[some].double()
+        parts.append(problem.energy_norm(a, fields[some].double() - u) / problem.energy_norm(a, u))
+    return torch.cat(parts)
 
 
 _PARTS = ("fields", "error_estimate", "error_bound", "residual")

@@ -97,8 +97,8 @@ class Evaluation:
     ``certified``  iterations that the prediction saves a solver, or why that could not be measured
 
     ``arrays``, all float: ``inputs, truth, prediction`` (shown sample, channel, *space); ``wavenumber,
-    error_spectrum, truth_spectrum`` (bin), means over the test set; ``estimate_i, bound_i, error_i`` (sample) for row
-    i of ``errors``.
+    error_spectrum, truth_spectrum`` (bin), means over the test set; ``estimate_i, error_i`` (relative L2) and
+    ``bound_i, energy_error_i`` (relative energy norm) by sample for row i of ``errors``.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)

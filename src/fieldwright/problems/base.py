@@ -148,5 +148,12 @@ class SteadyProblem(Problem):
         defect = system.residual(outputs[:, 0]).flatten(1).sum(1).abs()
         return {"flux": defect / system.rhs.flatten(1).abs().sum(1).clamp_min(torch.finfo(system.rhs.dtype).tiny)}
 
+    def energy_norm(
+        self, inputs: Float[Tensor, "batch channel *space"], fields: Float[Tensor, "batch channel *space"]
+    ) -> Float[Tensor, " batch"]:
+        """‖v‖_A = (vᵀ A v)^½ per sample, with A the instance's matrix; a norm where A is positive definite."""
+        values = fields[:, 0]
+        return (values * self.system(inputs).apply(values)).flatten(1).sum(1).clamp_min(0).sqrt()
+
     def guess(self, inputs: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
         return torch.zeros_like(inputs[:, :1])

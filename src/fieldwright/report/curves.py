@@ -76,9 +76,12 @@ def estimate_scatter(evaluation: Evaluation) -> str | None:
         axes = figure.subplots()
         bounds = np.concatenate([arrays[f"bound_{i}"] for i, _ in rows])
         errors = np.concatenate([arrays[f"error_{i}"] for i, _ in rows])
+        bounded = np.concatenate([arrays[f"energy_error_{i}"] for i, _ in rows])
         finite = np.isfinite(bounds)
         if finite.any():
-            axes.plot(*_thinned(errors[finite], bounds[finite]), "_", color=GREY, markersize=5, label="bound")
+            axes.plot(
+                *_thinned(bounded[finite], bounds[finite]), "_", color=GREY, markersize=5, label="bound, energy norm"
+            )
         labelled: set[str] = set()
         for i, row in reversed(rows):
             marker, colour, label = looks[row.kind]
@@ -91,18 +94,19 @@ def estimate_scatter(evaluation: Evaluation) -> str | None:
                 label=None if label in labelled else label,
             )
             labelled.add(label)
-        span = np.array([errors.min() / 1.3, errors.max() * 1.3])
+        every = np.concatenate([errors, bounded[finite]])
+        span = np.array([every.min() / 1.3, every.max() * 1.3])
         axes.plot(span, span, "-", color=INK, linewidth=1, label="estimate = truth")
         for factor in (0.5, 2):
             axes.plot(span, factor * span, ":", color=MUTED, linewidth=1, label="factor 2" if factor == 2 else None)
-        axes.set(xscale="log", yscale="log", xlim=span, xlabel="true relative L2 error", ylabel="estimate, bound")
+        axes.set(xscale="log", yscale="log", xlim=span, xlabel="true relative error", ylabel="estimate, bound")
         _readable_log(axes, "x")
         _readable_log(axes, "y")
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, handlelength=1.4)
         return inline_svg(
             figure,
             "estimate",
-            "Error estimate and error bound against the true error of each sample, with the line where they agree.",
+            "Error estimate against the true L2 error, and bound against the true energy error, of each sample.",
         )
 
 
