@@ -94,7 +94,7 @@ class Training(Section):
     epochs: PositiveFloat | None = None
     seconds: PositiveFloat | None = None
     batch_size: PositiveInt = 8
-    objective: str = "l2"
+    objective: str | dict[str, PositiveFloat] = "l2"
     optimizer: str = "adamw"
     learning_rate: PositiveFloat = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-5
