@@ -38,8 +38,14 @@ class Convolution(nn.Module):
 
     def forward(self, field: Float[Tensor, "batch inner *space"]) -> Float[Tensor, "batch outer *coarse"]:
         above = {n: self.stride * (math.ceil(n / self.stride) - 1) + self.size - 1 - n for n in field.shape[2:]}
+        thin = 1 in field.shape[2:]
         field, padding = self.walls.extend(field, tuple((1, above[n]) for n in field.shape[2:]))
-        return CONVOLVE[self.walls.dimension](field, self.weight, stride=self.stride, padding=padding)
+        convolve = CONVOLVE[self.walls.dimension]
+        if thin and self.stride > 1:
+            # On one point oneDNN's bfloat16 kernel (torch 2.13) leaves entries of the weight's gradient unwritten.
+            with torch.autocast(field.device.type, enabled=False):
+                return convolve(field.to(self.weight.dtype), self.weight, stride=self.stride, padding=padding)
+        return convolve(field, self.weight, stride=self.stride, padding=padding)
 
 
 class Prolongation(nn.Module):

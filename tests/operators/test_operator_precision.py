@@ -1,0 +1,38 @@
+import pytest
+import torch
+from torch import nn
+
+from fieldwright.operators import FourierOperator, MultigridOperator
+
+
+def gradients(operator: nn.Module, inputs: torch.Tensor, *, bfloat16: bool) -> dict[str, torch.Tensor]:
+    operator.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        outputs = operator(inputs)
+    outputs.float().square().mean().backward()
+    return {name: p.grad.clone() for name, p in operator.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("size", [8, 16, 17])
+@pytest.mark.parametrize("restriction", [3, 4])
+def test_bfloat16_gradients_are_close_to_float32_down_to_grids_of_one_point(size: int, restriction: int) -> None:
+    torch.manual_seed(0)
+    operator = MultigridOperator(1, 1, width=8, layers=2, levels=6, restriction_size=restriction)
+    inputs = torch.randn(4, 1, size, size)
+    exact = gradients(operator, inputs, bfloat16=False)
+    for _ in range(3):
+        rounded = gradients(operator, inputs, bfloat16=True)
+        for name, gradient in exact.items():
+            assert float((rounded[name] - gradient).norm()) <= 0.2 * float(gradient.norm()), name
+
+
+@pytest.mark.parametrize(
+    "operator", [MultigridOperator(1, 1, width=8, levels=3), FourierOperator(1, 1, width=8, modes=4)]
+)
+def test_outputs_are_float32_under_autocast(operator: nn.Module) -> None:
+    # Two neighbouring bfloat16 numbers near 1 differ by 2⁻⁷: a field rounded to them has few distinct values.
+    inputs = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = operator(inputs)
+    assert outputs.dtype == torch.float32
+    assert not torch.equal(outputs, outputs.bfloat16().float())
