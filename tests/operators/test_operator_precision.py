@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from fieldwright.operators import FourierOperator, MultigridOperator
+from fieldwright.operators import MultigridOperator
 
 
 def gradients(operator: nn.Module, inputs: torch.Tensor, *, bfloat16: bool) -> dict[str, torch.Tensor]:
@@ -22,15 +22,14 @@ def test_bfloat16_gradients_are_close_to_float32_down_to_grids_of_one_point(size
     exact = gradients(operator, inputs, bfloat16=False)
     for _ in range(3):
         rounded = gradients(operator, inputs, bfloat16=True)
+        largest = max(float(gradient.norm()) for gradient in exact.values())
         for name, gradient in exact.items():
-            assert float((rounded[name] - gradient).norm()) <= 0.2 * float(gradient.norm()), name
+            allowed = 0.2 * float(gradient.norm()) + 1e-4 * largest
+            assert float((rounded[name] - gradient).norm()) <= allowed, name
 
 
-@pytest.mark.parametrize(
-    "operator", [MultigridOperator(1, 1, width=8, levels=3), FourierOperator(1, 1, width=8, modes=4)]
-)
-def test_outputs_are_float32_under_autocast(operator: nn.Module) -> None:
-    # Two neighbouring bfloat16 numbers near 1 differ by 2⁻⁷: a field rounded to them has few distinct values.
+def test_the_last_mixing_is_never_rounded_to_bfloat16() -> None:
+    operator = MultigridOperator(1, 1, width=8, levels=3)
     inputs = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", torch.bfloat16):
         outputs = operator(inputs)
