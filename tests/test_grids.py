@@ -172,3 +172,30 @@ def test_one_word_means_every_side(word):
 def test_impossible_boundaries_are_refused_in_a_sentence(value, message):
     with pytest.raises(InputError, match=message):
         Boundary.parse(value, 2)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 3), st.data())
+def test_cell_means_keep_the_integral_and_make_no_new_extrema(dimension, data):
+    cells = st.lists(st.integers(1, 9), min_size=dimension, max_size=dimension).map(tuple)
+    source, target = Grid(data.draw(cells)), Grid(data.draw(cells))
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
+    field = torch.randn(2, *source.shape, dtype=torch.float64, generator=generator)
+    means = resample(field, source, target, order=0)
+    for before, after in zip(field, means, strict=True):
+        integral = float((before * source.quadrature()).sum())
+        assert float((after * target.quadrature()).sum()) == pytest.approx(integral, rel=1e-12, abs=1e-14)
+        assert float(before.min()) - 1e-12 <= float(after.min()) <= float(after.max()) <= float(before.max()) + 1e-12
+
+
+def test_cell_means_on_a_multiple_of_the_cells_repeat_them_and_come_back():
+    coarse, fine = Grid((4, 3)), Grid((12, 6))
+    field = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    spread = resample(field, coarse, fine, order=0)
+    torch.testing.assert_close(spread, field.repeat_interleave(3, 0).repeat_interleave(2, 1), rtol=1e-14, atol=1e-14)
+    torch.testing.assert_close(resample(spread, fine, coarse, order=0), field, rtol=1e-14, atol=1e-14)
+
+
+def test_cell_means_are_refused_of_points_that_are_not_cell_centres():
+    with pytest.raises(InputError, match="order 0 is for cells"):
+        resample(torch.zeros(5), Grid((5,), "node"), Grid((4,)), order=0)

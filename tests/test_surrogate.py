@@ -15,6 +15,7 @@ from torch import nn
 from fieldwright import surrogate as surrogate_module
 from fieldwright.datasets import Normalizer
 from fieldwright.errors import DataError, FieldwrightError, InputError, SolverError, StorageError
+from fieldwright.grids import resample
 from fieldwright.norms import relative_l2
 from fieldwright.operators import MultigridOperator, build_operator
 from fieldwright.problems import Darcy, Poisson
@@ -104,6 +105,27 @@ def test_another_resolution_is_that_problem():
     prediction = exact().predict(finer)
     truth, _ = DARCY.at(32).solve(finer, rtol=1e-12, method="scipy")
     assert torch.all(relative_l2(prediction.fields, truth, DARCY.at(32).grid) < 1e-6)
+
+
+class Smoothing(nn.Module):
+    """The mean of the five points of the grid it is given: an operator that knows only grid units."""
+
+    grid_bound = True
+
+    def forward(self, inputs, lead_time=None):
+        wide = nn.functional.pad(inputs, (1, 1, 1, 1), mode="replicate")
+        across = wide[..., 1:-1, :-2] + wide[..., 1:-1, 2:]
+        return (inputs + across + wide[..., :-2, 1:-1] + wide[..., 2:, 1:-1]) / 5
+
+
+def test_operator_bound_to_its_grid_sees_other_resolutions_on_the_trained_one():
+    surrogate = Surrogate(Smoothing(), UNIT, UNIT, DARCY)
+    fine = DARCY.at(48)
+    inputs = fine.sample(range(2), 0)
+    means = inputs.unflatten(-1, (16, 3)).unflatten(-3, (16, 3)).mean((-3, -1))
+    expected = resample(surrogate.fields(means), DARCY.grid, fine.grid)
+    torch.testing.assert_close(surrogate.fields(inputs), expected, rtol=1e-5, atol=1e-5)
+    assert surrogate.predict(inputs).error_estimate.shape == (2,)
 
 
 def test_prediction_leaves_the_mode_of_the_operator_alone():

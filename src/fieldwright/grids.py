@@ -148,14 +148,17 @@ class Grid:
 
 
 def resample(
-    field: Float[Tensor, "... *space"], source: Grid, target: Grid, *, order: Literal[1, 3] = 3
+    field: Float[Tensor, "... *space"], source: Grid, target: Grid, *, order: Literal[0, 1, 3] = 3
 ) -> Float[Tensor, "... *space_out"]:
     """Interpolate a field from one grid of a box to another.
 
     Periodic to periodic is trigonometric (exact for resolved modes); everything else is piecewise Lagrange of the given
     order, axis by axis, extrapolating with the outermost stencil where a node lies outside the outermost midpoints.
+    Order 0 takes the field as constant on each cell and gives the mean over each target cell: it keeps the integral,
+    makes no new extrema, and is what a coefficient with jumps needs.
 
-    Errors: `InputError` when the field does not fit ``source`` or the boxes differ.
+    Errors: `InputError` when the field does not fit ``source``, the boxes differ, or order 0 is asked of points that
+    are not cell centres.
     """
     if tuple(field.shape[field.ndim - source.dimension :]) != source.shape:
         raise InputError(f"resample: field of shape {tuple(field.shape)} does not end in the grid's {source.shape}")
@@ -163,6 +166,8 @@ def resample(
         raise InputError(
             f"resample: the boxes differ, {source.lower}..{source.upper} and {target.lower}..{target.upper}"
         )
+    if order == 0 and (source.centring, target.centring) != ("cell", "cell"):
+        raise InputError(f"resample: order 0 is for cells, not from a {source.centring} to a {target.centring} grid")
     if source == target:
         return field
     for axis in range(source.dimension):
@@ -174,6 +179,12 @@ def resample(
 
 def _interpolation_matrix(source: Grid, target: Grid, axis: int, order: int) -> Float[Tensor, "target source"]:
     n, x = source.shape[axis], target.axis(axis)
+    if order == 0:
+        # |source cell ∩ target cell| / |target cell|, with the cell boundaries as multiples of 1/(n m).
+        m = target.shape[axis]
+        ours, theirs = torch.arange(n) * m, torch.arange(m)[:, None] * n
+        shared = torch.minimum(ours + m, theirs + n) - torch.maximum(ours, theirs)
+        return shared.clamp_min(0).double() / n
     if source.centring == "periodic":
         # Rows are the periodic cardinal functions of the source nodes, evaluated at the target points. The Nyquist
         # mode of an even grid is split evenly between +n/2 and -n/2, which keeps real fields real.

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from fieldwright.datasets import Normalizer
 from fieldwright.errors import DataError, FieldwrightError, InputError, SolverError, StorageError
+from fieldwright.grids import resample
 from fieldwright.operators import load_operator, save_operator
 from fieldwright.problems import PROBLEMS, Problem, SteadyProblem
 from fieldwright.problems.named import named_problem
@@ -96,14 +97,23 @@ class Surrogate:
     def fields(self, inputs: Tensor) -> Float[Tensor, "batch channel *space"]:
         """The predicted outputs alone, in physical units and the inputs' precision.
 
+        Inputs of another resolution than the trained one are handed to the operator as they are, unless it says that it
+        is ``grid_bound``: then they are brought to the trained grid, as means over cells where there are cells, and the
+        prediction is interpolated back.
+
         Errors: `InputError` for a wrong number of axes or channels, a grid that problem or operator cannot take, NaN or
         infinity.
         """
         problem = self.problem_for(inputs)
         points = max(1, inputs[0].numel() // inputs.shape[1]) if len(inputs) else 1
         chunks = inputs.split(max(1, POINTS_PER_BATCH // points))
-        expected = (len(problem.outputs), *inputs.shape[2:])
-        return torch.cat([self._outputs(chunk, expected) for chunk in chunks])
+        trained, asked = self.problem.grid, problem.grid
+        if asked == trained or not getattr(self.operator, "grid_bound", False):
+            return torch.cat([self._outputs(chunk, (len(problem.outputs), *asked.shape)) for chunk in chunks])
+        order = 0 if trained.centring == "cell" else 1
+        expected = (len(problem.outputs), *trained.shape)
+        predicted = (self._outputs(resample(chunk, asked, trained, order=order), expected) for chunk in chunks)
+        return torch.cat([resample(outputs, trained, asked) for outputs in predicted])
 
     def predict(self, inputs: Tensor) -> Prediction:
         """Outputs with an error estimate per sample.

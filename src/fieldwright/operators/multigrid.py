@@ -45,12 +45,14 @@ class MultigridOperator(nn.Module, StoredOperator):
     ``activation``         "gelu", "relu", "silu", "tanh" or "identity"
 
     The weights are stencils in grid units: on another resolution than the trained one the operator runs, but is another
-    operator (13 % apart between 64² and 128², untrained). Good values to start from are the defaults, with a learning
+    operator (13 % apart between 64² and 128², untrained). So it is ``grid_bound``: a surrogate brings its inputs to the
+    trained grid. Good values to start from are the defaults, with a learning
     rate of 1e-3 and the gradient's norm clipped at 1: there is no normalisation inside.
 
     Errors: `InputError` for an argument or input that cannot be used.
     """
 
+    grid_bound = True
     # Under autocast a training step takes 0.7 of the float32 time where the CPU multiplies bfloat16.
     bfloat16_pays = True
 
