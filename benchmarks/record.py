@@ -124,12 +124,11 @@ def _processor() -> str:
 
 
 def _threads() -> dict[str, int]:
-    # Only libraries the benchmark has loaded are asked: importing one here could start its thread pool.
+    # Numba is not asked: the question starts its OpenMP pool, which changes the threads of torch's and MKL's, and our
+    # kernels never run in that pool.
     counts = {}
     if "torch" in sys.modules:
         counts["torch"] = sys.modules["torch"].get_num_threads()
-    if "numba" in sys.modules:
-        counts["numba"] = sys.modules["numba"].get_num_threads()
     counts["OMP_NUM_THREADS"] = int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
     return {name: count for name, count in counts.items() if count}
 
