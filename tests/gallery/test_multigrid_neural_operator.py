@@ -8,6 +8,7 @@ from torch import nn
 
 from fieldwright.datasets import Normalizer
 from fieldwright.gallery.multigrid_neural_operator.darcy_race import (
+    BEYOND,
     FNO,
     MGNO,
     MGNO_H1,
@@ -91,7 +92,7 @@ def test_tables_have_a_row_each_and_the_plain_alternative():
     assert inverse.rows[0]["reference run"] == "2.4 %"
     assert "plain alternative" in str(inverse.rows[-1]["variant"])
     raced = race_table(FINISHES, SolverRow(rtol=1e-2, l2=0.004, seconds=2e-3), FULL)
-    assert [row["model"] for row in raced.rows[:4]] == [MGNO, MGNO_H1, FNO, UNET]
+    assert [row["model"] for row in raced.rows[:4]] == [MGNO, MGNO_H1, BEYOND, FNO, UNET]
     assert raced.rows[-1]["relative L2"] == "0.40%"
     assert "2 ms a sample" in str(raced.rows[-1]["model"])
     shifted = shift_table(SHIFTS)
@@ -120,7 +121,7 @@ def test_a_few_steps_measure_every_variant_on_both_kinds_of_source():
 def test_a_race_of_a_moment_measures_models_and_solver():
     effort = dataclasses.replace(QUICK, seconds=0.01, seeds=(0,))
     finishes, solver = race_on_darcy(effort, SILENT)
-    assert [finish.name for finish in finishes] == [MGNO, MGNO_H1, FNO, UNET]
+    assert [finish.name for finish in finishes] == [MGNO, MGNO_H1, BEYOND, FNO, UNET]
     assert finishes[0].parameters == 572661  # the published model's
     assert 0 <= solver.l2 < 0.05
     assert solver.seconds > 0

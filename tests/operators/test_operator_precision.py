@@ -13,12 +13,16 @@ def gradients(operator: nn.Module, inputs: torch.Tensor, *, bfloat16: bool) -> d
     return {name: p.grad.clone() for name, p in operator.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("size", [8, 16, 17])
+@pytest.mark.parametrize(("dimension", "size", "levels"), [(1, 32, 6), (2, 16, 6), (2, 17, 5), (3, 8, 4)])
 @pytest.mark.parametrize("restriction", [3, 4])
-def test_bfloat16_gradients_are_close_to_float32_down_to_grids_of_one_point(size: int, restriction: int) -> None:
+def test_bfloat16_gradients_are_close_to_float32_down_to_grids_of_one_point(
+    dimension: int, size: int, levels: int, restriction: int
+) -> None:
     torch.manual_seed(0)
-    operator = MultigridOperator(1, 1, width=8, layers=2, levels=6, restriction_size=restriction)
-    inputs = torch.randn(4, 1, size, size)
+    operator = MultigridOperator(
+        1, 1, width=8, layers=2, levels=levels, dimension=dimension, restriction_size=restriction
+    )
+    inputs = torch.randn(4, 1, *[size] * dimension)
     exact = gradients(operator, inputs, bfloat16=False)
     for _ in range(3):
         rounded = gradients(operator, inputs, bfloat16=True)

@@ -38,11 +38,12 @@ class Convolution(nn.Module):
 
     def forward(self, field: Float[Tensor, "batch inner *space"]) -> Float[Tensor, "batch outer *coarse"]:
         above = {n: self.stride * (math.ceil(n / self.stride) - 1) + self.size - 1 - n for n in field.shape[2:]}
-        thin = 1 in field.shape[2:]
+        narrow = min(field.shape[2:]) < self.size
         field, padding = self.walls.extend(field, tuple((1, above[n]) for n in field.shape[2:]))
         convolve = CONVOLVE[self.walls.dimension]
-        if thin and self.stride > 1:
-            # On one point oneDNN's bfloat16 kernel (torch 2.13) leaves entries of the weight's gradient unwritten.
+        if narrow:
+            # On a grid narrower than the kernel oneDNN's bfloat16 product for the weight's gradient (torch 2.13) leaves
+            # entries unwritten. Such grids cost nothing in float32.
             with torch.autocast(field.device.type, enabled=False):
                 return convolve(field.to(self.weight.dtype), self.weight, stride=self.stride, padding=padding)
         return convolve(field, self.weight, stride=self.stride, padding=padding)

@@ -15,5 +15,5 @@ class Effort:
     seeds: tuple[int, ...]
 
 
-FULL = Effort(points=64, steps=800, samples=500, test_samples=100, seconds=60.0, seeds=(0, 1))
+FULL = Effort(points=64, steps=800, samples=500, test_samples=100, seconds=45.0, seeds=(0, 1))
 QUICK = Effort(points=32, steps=4, samples=16, test_samples=4, seconds=0.3, seeds=(0, 1))

@@ -6,7 +6,15 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fieldwright.gallery.multigrid_neural_operator.darcy_race import FNO, MGNO, MGNO_H1, UNET, race_on_darcy, race_table
+from fieldwright.gallery.multigrid_neural_operator.darcy_race import (
+    BEYOND,
+    FNO,
+    MGNO,
+    MGNO_H1,
+    UNET,
+    race_on_darcy,
+    race_table,
+)
 from fieldwright.gallery.multigrid_neural_operator.effort import FULL, QUICK
 from fieldwright.gallery.multigrid_neural_operator.elliptic_inverse import Inverse, inverse_table, invert_laplacian
 from fieldwright.gallery.multigrid_neural_operator.periodicity import PADDED, PERIODIC, shift_defects, shift_table
@@ -97,8 +105,8 @@ def draw(inverse: Sequence[Inverse], finishes: Sequence[Finish]) -> Figure:
     left.set_yticks(range(len(inverse)), names)
     left.invert_yaxis()
     left.legend(*[part[:2] for part in left.get_legend_handles_labels()], loc="lower left", frameon=False)
-    for mark, (name, short) in zip("osD^", {MGNO: "MgNO", MGNO_H1: "MgNO, H1 loss", FNO: "FNO", UNET: "U-Net"}.items(),
-                                   strict=True):  # fmt: skip
+    labels = {MGNO: "MgNO", MGNO_H1: "MgNO, H1 loss", BEYOND: "beyond the paper", FNO: "FNO", UNET: "U-Net"}
+    for mark, (name, short) in zip("osvD^", labels.items(), strict=True):
         own = [finish for finish in finishes if finish.name == name]
         right.plot([100 * f.l2 for f in own], [100 * f.h1 for f in own], mark, label=short, markersize=8, alpha=0.8)
     right.set(xlabel="relative L2 error, %", ylabel="relative H1 error, %", title="Darcy flow, the same time for each")
