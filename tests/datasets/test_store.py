@@ -15,8 +15,8 @@ from format_rules import violations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fieldwright.atomic import checksum, write_atomically
 from fieldwright.datasets import ShardContent, StoredField, StoredScalar, write_shard
-from fieldwright.datasets.atomic import checksum, write_atomically
 from fieldwright.datasets.store import shard_image
 from fieldwright.errors import InputError, StorageError
 from fieldwright.grids import Boundary, Grid

@@ -72,7 +72,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(store, monkeypatch):
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fieldwright.datasets.atomic.os.fsync", full)
+    monkeypatch.setattr("fieldwright.atomic.os.fsync", full)
     with pytest.raises(StorageError, match="No space left on device"):
         store.write(a_state(2), phase=0, step=2)
     monkeypatch.undo()

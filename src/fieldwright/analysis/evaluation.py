@@ -22,7 +22,7 @@ from fieldwright.analysis.break_even import break_even
 from fieldwright.analysis.equal_accuracy import SolverKind, SpeedComparison
 from fieldwright.analysis.errors import ErrorSummary
 from fieldwright.analysis.estimates import EstimateQuality
-from fieldwright.datasets.atomic import write_atomically
+from fieldwright.atomic import write_atomically
 from fieldwright.errors import DataError
 from fieldwright.grids import Grid
 from fieldwright.problems import Field

@@ -18,7 +18,7 @@ import numpy as np
 import scipy.io
 import scipy.io.matlab
 
-from fieldwright.datasets.atomic import write_atomically
+from fieldwright.atomic import write_atomically
 from fieldwright.datasets.layout import look
 from fieldwright.errors import DataError, InputError
 

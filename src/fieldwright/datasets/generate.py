@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fieldwright.datasets.atomic import PARTIAL
+from fieldwright.atomic import PARTIAL
 from fieldwright.datasets.plan import PLAN_FILE, SPLIT_ORIGINS, Plan, Record, Shard, finished, read_plan
 from fieldwright.datasets.statistics import STATISTICS_FILE, write_statistics
 from fieldwright.datasets.store import ShardContent, StoredField, StoredScalar, write_shard

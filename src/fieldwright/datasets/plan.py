@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fieldwright.datasets.atomic import write_atomically
+from fieldwright.atomic import write_atomically
 from fieldwright.errors import DataError
 
 PLAN_FILE = "dataset.json"

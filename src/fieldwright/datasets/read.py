@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fieldwright.datasets.atomic import checksum
+from fieldwright.atomic import checksum
 from fieldwright.datasets.layout import Layout, read_layouts
 from fieldwright.datasets.mapping import MappedFile
 from fieldwright.datasets.plan import finished, read_plan, read_record

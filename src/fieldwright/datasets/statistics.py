@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from fieldwright.datasets.atomic import write_atomically
+from fieldwright.atomic import write_atomically
 from fieldwright.datasets.layout import FieldLayout, Layout, read_layouts
 from fieldwright.datasets.mapping import MappedFile
 

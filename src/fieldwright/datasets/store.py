@@ -27,7 +27,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fieldwright.datasets.atomic import write_atomically
+from fieldwright.atomic import write_atomically
 from fieldwright.errors import InputError
 from fieldwright.grids import Boundary, Grid
 

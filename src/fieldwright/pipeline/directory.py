@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from fieldwright.datasets.atomic import write_atomically
+from fieldwright.atomic import write_atomically
 from fieldwright.errors import DataError, RecipeError, StorageError
 from fieldwright.recipe import Recipe, check_recipe
 from fieldwright.settings import first_line

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldwright.analysis import Evaluation
-from fieldwright.datasets.atomic import write_atomically
+from fieldwright.atomic import write_atomically
 from fieldwright.errors import RecipeError
 from fieldwright.pipeline.directory import RunDirectory
 from fieldwright.pipeline.environment import environment

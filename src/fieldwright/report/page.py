@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fieldwright.analysis import Evaluation
-from fieldwright.datasets.atomic import write_atomically
+from fieldwright.atomic import write_atomically
 from fieldwright.report.curves import error_spectrum, estimate_scatter, learning_curve, time_per_sample
 from fieldwright.report.facts import RunFacts
 from fieldwright.report.fields import sample_panels

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from fieldwright.datasets.atomic import PARTIAL, write_atomically
+from fieldwright.atomic import PARTIAL, write_atomically
 from fieldwright.errors import StorageError
 from fieldwright.progress import Reporter
 

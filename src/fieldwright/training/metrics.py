@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lightning_fabric.loggers.logger import Logger
 
-from fieldwright.datasets.atomic import write_atomically
+from fieldwright.atomic import write_atomically
 from fieldwright.errors import StorageError
 
 Row = dict[str, float | int | str]
