@@ -250,6 +250,14 @@ def test_surrogate_with_the_users_own_classes_is_found_again(in_tmp):
     assert description["problem"]["kind"] == "own_classes:MyDarcy"
 
 
+def test_the_package_hands_out_the_surrogate_and_nothing_else_by_chance():
+    import fieldwright
+
+    assert fieldwright.Surrogate is Surrogate
+    with pytest.raises(AttributeError, match="no attribute 'Surogate'"):
+        fieldwright.Surogate  # noqa: B018
+
+
 def test_run_directory_is_a_surrogate(tiny_run):
     model = Surrogate.load(tiny_run)
     assert model.problem.settings()["resolution"] == 16
