@@ -16,6 +16,15 @@ def test_a_signal_becomes_a_request(number):
     assert signal.getsignal(number) is before
 
 
+@pytest.fixture
+def _ctrl_c_as_on_a_terminal():
+    """Python's own handler: a process started in the background of a shell is born deaf to Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c_as_on_a_terminal")
 def test_the_second_ctrl_c_ends_at_once():
     with stop_requests():
         signal.raise_signal(signal.SIGINT)
