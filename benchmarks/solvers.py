@@ -30,9 +30,9 @@ OURS = ("multigrid", "spectral", "direct")
 # Resolution and dimension, systems per call of our batched solvers, of the others one by one, and rounds.
 SIZES = {
     "64^2": (64, 2, 256, 8, 5),
-    "128^2": (128, 2, 64, 3, 5),
-    "256^2": (256, 2, 32, 1, 3),
-    "32^3": (32, 3, 16, 1, 3),
+    "128^2": (128, 2, 128, 3, 5),
+    "256^2": (256, 2, 64, 1, 3),
+    "32^3": (32, 3, 64, 1, 3),
 }
 GOALS = {"64^2": 20, "128^2": 25, "256^2": 25, "32^3": 330}
 
