@@ -24,6 +24,7 @@ Centring = Literal["node", "cell", "periodic"]
 Condition = Literal["dirichlet", "neumann", "periodic"]
 CENTRINGS: tuple[str, ...] = get_args(Centring)
 CONDITIONS: tuple[str, ...] = get_args(Condition)
+AXES = ("x", "y", "z")
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ def _well(file: h5py.File) -> dict[str, Any]:
         "attributes": _attributes(file),
         "own": _attributes(file["fieldwright"]) if "fieldwright" in file else {},
         "scalars": _scalars(_group(file, "scalars")),
+        "numbers": _numbers(_group(file, "scalars"), samples, int(steps)),
     }
 
 
@@ -128,6 +129,26 @@ def _boundary(group: h5py.Group) -> list[dict[str, Any]]:
 
 def _scalars(group: h5py.Group) -> dict[str, Any]:
     return {name: _plain(_dataset(group, name)[()]) for name in _words(group, "field_names")}
+
+
+def _numbers(group: h5py.Group, samples: int, steps: int) -> list[dict[str, Any]]:
+    """The scalars that are inputs of the problem, as a table of one row per sample and one column per time."""
+    found = []
+    for name in _words(group, "field_names"):
+        dataset = _dataset(group, name)
+        if not bool(dataset.attrs.get("fieldwright_channel", False)):
+            continue
+        by_sample, by_time = _flag(dataset, "sample_varying"), _flag(dataset, "time_varying")
+        expected = (*[samples] * by_sample, *[steps] * by_time)
+        if dataset.shape != expected or dataset.dtype.kind != "f":
+            raise Unreadable(
+                f"has 'scalars/{name}' of shape {dataset.shape} and type {dataset.dtype} where its attributes ask for"
+                f" floating point numbers of shape {expected}"
+            )
+        values = dataset[()].reshape(samples if by_sample else 1, steps if by_time else 1)
+        unit = str(dataset.attrs.get("unit", "1"))
+        found.append({"name": name, "unit": unit, "values": values.astype(float).tolist()})
+    return found
 
 
 def _arrays(file: h5py.File) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -21,18 +22,22 @@ from fieldwright.datasets.plan import PLAN_FILE, SPLIT_ORIGINS, Plan, Record, Sh
 from fieldwright.datasets.statistics import STATISTICS_FILE, write_statistics
 from fieldwright.datasets.store import ShardContent, StoredField, StoredScalar, write_shard
 from fieldwright.errors import InputError, SolverError, StorageError
-from fieldwright.problems import PROBLEMS, Problem, SteadyProblem
+from fieldwright.problems import PROBLEMS, Field, Problem
 from fieldwright.progress import SILENT, Reporter, Stage
 from fieldwright.settings import class_name
-from fieldwright.solvers import announce_compilation, choose
+from fieldwright.solvers import announce_compilation
 
 _UNKNOWNS_PER_SOLVE = 1 << 20
 _PILOT_SAMPLES = 16
 _SHARD_BYTES = 1 << 28
-# A pilot compiles the methods that it tries, some 20 s each at first; the likely best solves 10^7 unknowns a second.
-_UNKNOWNS_WORTH_A_PILOT = 1 << 28
 # The Well's normalisers clip standard deviations at 1e-4; a field ten times larger than that is safe.
 _LEAST_NATURAL_SCALE = 1e-3
+
+RESIDUAL_MEANS = {
+    True: "true relative residual of the float64 solution, before rounding to float32",
+    False: "largest relative L2 change of a frame when its time steps are halved, in float64; NaN: not compared",
+}
+"""What a stored sample's ``residual`` is, of steady problems and of those that evolve."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +124,8 @@ def _plan(
 
 
 def _sample_bytes(problem: Problem) -> int:
-    # Outputs are stored at two pseudo-times.
-    return 4 * problem.grid.points * (len(problem.inputs) + 2 * len(problem.outputs))
+    fixed = sum(not field.number for field in problem.inputs) - (0 if problem.steady else len(problem.outputs))
+    return 4 * problem.grid.points * (fixed + len(problem.times) * len(problem.outputs))
 
 
 def _settled(problem: Problem, wanted: Plan, root: Path, reporter: Reporter) -> Plan:
@@ -135,24 +140,22 @@ def _settled(problem: Problem, wanted: Plan, root: Path, reporter: Reporter) -> 
     inputs = inputs[_finite(inputs)]
     if not len(inputs):
         raise InputError("generate: the problem's first samples all hold NaN or infinite values")
-    method = _method(problem, wanted, inputs, reporter)
-    announce_compilation(reporter, method)
-    outputs, _ = problem.solve(inputs, rtol=wanted.rtol, method=method)
-    names = [f.name for f in (*problem.inputs, *problem.outputs)]
-    sizes = [_root_mean_square(array[:, c]) for array in (inputs, outputs) for c in range(array.shape[1])]
-    plan = replace(wanted, method=method, scales=dict(zip(names, map(_storage_unit, sizes), strict=True)))
+    total = sum(wanted.counts.values())
+    settled = problem.settle(inputs, rtol=wanted.rtol, method=wanted.solver, samples=total, reporter=reporter)
+    if settled.reason:
+        reporter.notice(f"solver: {settled.method}, {settled.reason}")
+    announce_compilation(reporter, settled.method)
+    states, _ = problem.trajectory(inputs, rtol=wanted.rtol, method=settled.method)
+    sizes = {f.name: _root_mean_square(inputs[:, c]) for c, f in enumerate(problem.inputs)}
+    sizes |= {f.name: _root_mean_square(states[:, -1, c]) for c, f in enumerate(problem.outputs)}
+    for vector in {f.vector for f in (*problem.inputs, *problem.outputs)} - {""}:
+        # The components of a vector are one array on disk and share its unit.
+        components = [f.name for f in (*problem.inputs, *problem.outputs) if f.vector == vector]
+        sizes |= dict.fromkeys(components, max(sizes[name] for name in components))
+    scales = {name: _storage_unit(size) for name, size in sizes.items()}
+    plan = replace(wanted, method=settled.method, scales=scales)
     plan.write(root)
     return plan
-
-
-def _method(problem: Problem, wanted: Plan, inputs: Float[Tensor, "batch channel *space"], reporter: Reporter) -> str:
-    """The method for all shards: the one asked for, or the choice of `choose` for systems like the first ones."""
-    if wanted.solver != "auto":
-        return wanted.solver
-    if isinstance(problem, SteadyProblem):
-        pays = sum(wanted.counts.values()) * problem.grid.points >= _UNKNOWNS_WORTH_A_PILOT
-        return choose(problem.system(inputs), rtol=wanted.rtol, pilot=pays, reporter=reporter).method
-    return problem.solve(inputs, rtol=wanted.rtol, method="auto")[1].method
 
 
 def _storage_unit(size: float) -> float:
@@ -195,7 +198,7 @@ def _generate_shard(problem: Problem, plan: Plan, root: Path, shard: Shard, stag
         sha256=digest,
         bytes=size,
         failed=[index - origin for index in failed],
-        worst_residual=max((float(part.residual.max()) for part in parts if len(part.indices)), default=0.0),
+        worst_residual=max((float(part.residual.nan_to_num().max()) for part in parts if part.indices), default=0.0),
         solve_seconds=sum(part.seconds for part in parts),
     )
     record.write(root / shard.record)
@@ -207,8 +210,7 @@ class _Solved:
 
     indices: list[int]
     inputs: Float[Tensor, "batch channel *space"]
-    outputs: Float[Tensor, "batch channel *space"]
-    guess: Float[Tensor, "batch channel *space"]
+    states: Float[Tensor, "batch time channel_out *space"]
     residual: Tensor
     iterations: Tensor
     seconds: float
@@ -218,17 +220,16 @@ def _solve(problem: Problem, plan: Plan, indices: range) -> _Solved:
     inputs = problem.sample(indices, plan.seed)
     drawn = _finite(inputs).nonzero().flatten()
     if not len(drawn):
-        nothing, zero = torch.empty(0), inputs[:0]
-        return _Solved([], zero, zero, zero, nothing, nothing, 0.0)
+        nothing = torch.empty(0)
+        states = inputs.new_empty(0, len(problem.times), len(problem.outputs), *problem.grid.shape)
+        return _Solved([], inputs[:0], states, nothing, nothing, 0.0)
     inputs = inputs[drawn]
-    outputs, solution = problem.solve(inputs, rtol=plan.rtol, method=plan.method)
-    good = (solution.converged.cpu() & _finite(outputs).cpu()).nonzero().flatten()
-    inputs = inputs[good]
+    states, solution = problem.trajectory(inputs, rtol=plan.rtol, method=plan.method)
+    good = (solution.converged.cpu() & _finite(states).cpu()).nonzero().flatten()
     return _Solved(
         indices=[indices[int(i)] for i in drawn[good]],
-        inputs=inputs,
-        outputs=outputs[good],
-        guess=problem.guess(inputs),
+        inputs=inputs[good],
+        states=states[good],
         residual=solution.residual[good],
         iterations=solution.iterations[good],
         seconds=solution.seconds,
@@ -236,41 +237,47 @@ def _solve(problem: Problem, plan: Plan, indices: range) -> _Solved:
 
 
 def _content(problem: Problem, plan: Plan, parts: list[_Solved]) -> ShardContent:
-    """A steady problem as The Well can hold it: pseudo-time 0 is the initial guess, pseudo-time 1 the solution."""
+    """A trajectory per sample; of a steady problem the initial guess at pseudo-time 0 and the solution at 1."""
     scales = plan.scales or {}
     inputs = torch.cat([part.inputs for part in parts])
-    outputs = torch.stack([torch.cat([part.guess for part in parts]), torch.cat([part.outputs for part in parts])], 2)
-    fields = []
-    for declared, array, varying in ((problem.inputs, inputs, False), (problem.outputs, outputs, True)):
-        for channel, entry in enumerate(declared):
-            fields.append(
-                StoredField(
-                    name=entry.name,
-                    values=array[:, channel].cpu().numpy(),
-                    time_varying=varying,
-                    unit=entry.unit,
-                    scale=scales.get(entry.name, 1.0),
-                    description=entry.description,
-                )
-            )
-    taken = {entry.name for entry in fields}
+    states = torch.cat([part.states for part in parts])
+    # What evolves is stored with its initial state; of the inputs that leaves what stays.
+    fixed = range(0 if problem.steady else len(problem.outputs), len(problem.inputs))
+    arrays = [(problem.inputs[c], inputs[:, c], False) for c in fixed]
+    arrays += [(field, states[:, :, c], True) for c, field in enumerate(problem.outputs)]
+    fields = [
+        StoredField(
+            name=entry[0].vector or entry[0].name,
+            values=(values[0] if not entry[0].vector else torch.stack(values, -1)).cpu().numpy(),
+            order=int(bool(entry[0].vector)),
+            time_varying=varying,
+            unit=entry[0].unit,
+            scale=scales.get(entry[0].name, 1.0),
+            description=entry[0].description,
+        )
+        for entry, values, varying in _stored_together(arrays)
+    ]
+    own = [_number(problem, field, inputs[:, c]) for c, field in enumerate(problem.inputs) if field.number]
+    taken = {entry.name for entry in (*fields, *own)}
     numbers = {n: v for n, v in plan.settings.items() if isinstance(v, float) and n not in taken and math.isfinite(v)}
     return ShardContent(
         dataset_name=plan.name,
         grid=problem.grid,
         boundary=problem.boundary,
         samples=len(inputs),
-        times=np.array([0.0, 1.0]),
+        times=problem.times.numpy(),
         fields=tuple(fields),
-        scalars=tuple(StoredScalar(name, np.asarray(value)) for name, value in numbers.items()),
-        steady=True,
+        scalars=(*own, *(StoredScalar(name, np.asarray(value)) for name, value in numbers.items())),
+        steady=problem.steady,
         provenance={
             "problem": plan.kind,
             "settings": json.dumps(plan.settings),
             "seed": plan.seed,
             "solver": plan.method,
             "rtol": plan.rtol,
-            "residual_means": "true relative residual of the float64 solution, before rounding to float32",
+            "residual_means": RESIDUAL_MEANS[problem.steady],
+            "inputs": json.dumps([field.name for field in problem.inputs]),
+            "outputs": json.dumps([field.name for field in problem.outputs]),
         },
         per_sample={
             "index": np.array([index for part in parts for index in part.indices], np.int64),
@@ -278,6 +285,24 @@ def _content(problem: Problem, plan: Plan, parts: list[_Solved]) -> ShardContent
             "iterations": torch.cat([part.iterations for part in parts]).int().cpu().numpy(),
         },
     )
+
+
+def _number(problem: Problem, field: Field, channel: Float[Tensor, "batch *space"]) -> StoredScalar:
+    """A number per sample; of a problem that looks at the clock, the time of each frame."""
+    if field.name == problem.clock:
+        return StoredScalar(field.name, problem.times.numpy(), time_varying=True, unit=field.unit, channel=True)
+    values = channel.flatten(1)[:, 0].cpu().numpy()
+    return StoredScalar(field.name, values, sample_varying=True, unit=field.unit, channel=True)
+
+
+def _stored_together(
+    arrays: list[tuple[Field, Tensor, bool]],
+) -> Iterator[tuple[list[Field], list[Tensor], bool]]:
+    """Fields with their arrays, the components of a vector together and numbers left out."""
+    kept = [entry for entry in arrays if not entry[0].number]
+    for _, group in itertools.groupby(kept, lambda entry: (entry[0].vector or entry[0].name, entry[2])):
+        members = list(group)
+        yield [m[0] for m in members], [m[1] for m in members], members[0][2]
 
 
 def _summary(plan: Plan, root: Path, start: float) -> GenerationSummary:

@@ -46,6 +46,15 @@ class FieldLayout:
 
 
 @dataclass(frozen=True)
+class NumberLayout:
+    """A number that is an input: ``values`` of shape (samples or 1, times or 1)."""
+
+    name: str
+    unit: str
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
 class Layout:
     """What a file of The Well holds, read once; everything after that is byte offsets."""
 
@@ -58,6 +67,7 @@ class Layout:
     attributes: dict[str, Any]
     own: dict[str, Any]
     scalars: dict[str, Any]
+    numbers: tuple[NumberLayout, ...] = ()
 
     @property
     def steady(self) -> bool:
@@ -138,6 +148,10 @@ def _layout(path: Path, facts: dict[str, Any]) -> Layout:
         attributes=facts["attributes"],
         own=facts["own"],
         scalars=facts["scalars"],
+        numbers=tuple(
+            NumberLayout(entry["name"], entry["unit"], np.array(entry["values"], np.float32))
+            for entry in facts.get("numbers", [])
+        ),
     )
 
 

@@ -1,11 +1,13 @@
 """Read datasets in The Well's layout: ours, and other people's.
 
 A steady dataset of ours gives coefficients -> solution. A time-dependent one gives windows: the varying fields at a
-stored time, and those that do not vary, -> the varying fields at the next stored time.
+stored time, and those that do not vary, -> the varying fields at the next stored time. Numbers that are marked as
+inputs are channels that are constant over the grid.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +52,11 @@ class FieldDataset:
         sizes = [layout.samples * windows for layout, windows in zip(layouts, self._windows, strict=True)]
         self._ends = np.cumsum(sizes)
         constant, varying = _channels(first, varying=False), _channels(first, varying=True)
-        self._channels = {"inputs": constant if self.steady else varying + constant, "outputs": varying}
+        constant += [_Channel(number.name, number.unit, place, None) for place, number in enumerate(first.numbers)]
+        self._channels: dict[str, list[_Channel]] = {
+            "inputs": _in_order(constant if self.steady else varying + constant, first.own.get("inputs")),
+            "outputs": _in_order(varying, first.own.get("outputs")),
+        }
         for side, channels in self._channels.items():
             if not channels:
                 raise DataError(f"{first.path}: holds no field that could serve as {side.removesuffix('s')}")
@@ -192,12 +198,15 @@ def verify_file(file: Path) -> bool:
 
 @dataclass(frozen=True)
 class _Channel:
-    """One component of one stored field; ``position`` is the field's place in every file's layout."""
+    """One component of one stored field; ``position`` is the field's place in every file's layout.
+
+    ``component`` is None for a number, whose ``position`` is its place among the numbers.
+    """
 
     name: str
     unit: str
     position: int
-    component: tuple[int, ...]
+    component: tuple[int, ...] | None
 
 
 def _channels(layout: Layout, *, varying: bool) -> list[_Channel]:
@@ -211,10 +220,25 @@ def _channels(layout: Layout, *, varying: bool) -> list[_Channel]:
     ]
 
 
+def _in_order(channels: list[_Channel], names: Any) -> list[_Channel]:
+    """Channels in the order of their problem, where a dataset of ours says so; the format sorts by tensor order."""
+    try:
+        place = {name: i for i, name in enumerate(json.loads(names))}
+    except (TypeError, ValueError):
+        return channels
+    return sorted(channels, key=lambda channel: place.get(channel.name, len(place)))
+
+
 def _copy(
     target: np.ndarray, rows: np.ndarray, file: MappedFile, channel: _Channel, trajectory: np.ndarray, frame: np.ndarray
 ) -> None:
     """target[rows[i]] = the channel at (trajectory[i], frame[i]), in physical units."""
+    if channel.component is None:
+        values = file.layout.numbers[channel.position].values
+        by_sample, by_time = (size > 1 for size in values.shape)
+        chosen = values[trajectory if by_sample else 0, frame if by_time else 0]
+        target[rows] = np.reshape(chosen, (-1, *[1] * (target.ndim - 1)))
+        return
     field = file.layout.fields[channel.position]
     array = file.array(field)
     # Axes along which the field does not vary are absent on disk; here they have length one and broadcast.
@@ -252,7 +276,8 @@ def _check_agreement(layouts: list[Layout]) -> None:
 
 
 def _signature(layout: Layout) -> list[str]:
-    return [f"{f.place}{' over time' * f.time_varying} [{f.unit}]" for f in layout.fields]
+    fields = [f"{f.place}{' over time' * f.time_varying} [{f.unit}]" for f in layout.fields]
+    return fields + [f"scalars/{n.name} [{n.unit}]" for n in layout.numbers]
 
 
 def _check_finite(file: MappedFile) -> None:

@@ -29,9 +29,8 @@ import numpy as np
 
 from fieldwright.atomic import write_atomically
 from fieldwright.errors import InputError
-from fieldwright.grids import Boundary, Grid
+from fieldwright.grids import AXES, Boundary, Grid
 
-AXES = ("x", "y", "z")
 _TEXT = h5py.string_dtype()
 
 
@@ -55,13 +54,17 @@ class StoredField:
 
 @dataclass(frozen=True)
 class StoredScalar:
-    """A number, or one per sample, per time or per both: ``values`` of shape ([sample,] [time])."""
+    """A number, or one per sample, per time or per both: ``values`` of shape ([sample,] [time]).
+
+    ``channel`` marks a number that is an input of the problem: reading makes it a channel, constant over the grid.
+    """
 
     name: str
     values: np.ndarray
     sample_varying: bool = False
     time_varying: bool = False
     unit: str = "1"
+    channel: bool = False
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,8 @@ def _write_scalars(group: h5py.Group, content: ShardContent) -> None:
         dataset.attrs["sample_varying"] = scalar.sample_varying
         dataset.attrs["time_varying"] = scalar.time_varying
         dataset.attrs["unit"] = scalar.unit
+        if scalar.channel:
+            dataset.attrs["fieldwright_channel"] = True
 
 
 def _write_fields(group: h5py.Group, fields: list[StoredField], dimension: int) -> None:

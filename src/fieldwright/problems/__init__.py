@@ -1,8 +1,10 @@
 """Families of PDE instances: what is drawn, what is solved, what is conserved."""
 
-from fieldwright.problems.base import Field, Problem, SteadyProblem
+from fieldwright.problems.base import Field, Problem, Settled, SteadyProblem, vector_field
 from fieldwright.problems.darcy import Darcy
 from fieldwright.problems.diffusion import diffusion_system
+from fieldwright.problems.evolution import EvolutionProblem
+from fieldwright.problems.laws import Law
 from fieldwright.problems.poisson import Poisson
 from fieldwright.problems.random_fields import gaussian_field
 from fieldwright.problems.symmetries import BoxSymmetry, box_symmetries
@@ -13,11 +15,15 @@ __all__ = [
     "PROBLEMS",
     "BoxSymmetry",
     "Darcy",
+    "EvolutionProblem",
     "Field",
+    "Law",
     "Poisson",
     "Problem",
+    "Settled",
     "SteadyProblem",
     "box_symmetries",
     "diffusion_system",
     "gaussian_field",
+    "vector_field",
 ]
