@@ -144,7 +144,7 @@ class Recipe(Section):
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """A packaged recipe by name, or a YAML file by path, with overrides such as ``training.steps=60``.
+    """A packaged recipe or a problem by name, or a YAML file by path, with overrides such as ``training.steps=60``.
 
     Values of overrides are YAML. Overriding a ``kind`` with another one starts that section from the other kind's
     defaults, so ``operator.kind=fourier`` needs no other change.
@@ -187,19 +187,38 @@ def packaged_recipes() -> dict[str, str]:
     return {f.name.removesuffix(".yaml"): f.read_text().splitlines()[0].lstrip("# ") for f in files}
 
 
+def plain_recipe(problem: str) -> dict[str, Any]:
+    """The tree for a problem that no packaged recipe is tuned to: a Fourier operator, which takes any box and walls."""
+    return {
+        "problem": {"kind": problem},
+        "operator": {"kind": "fourier"},
+        "training": {
+            "steps": 1500,
+            "seconds": 230,
+            "objective": {"l2": 1.0, "h1": 0.3},
+            "optimizer": "lion-k",
+            "learning_rate": 5.0e-4,
+            "weight_decay": 0.0,
+            "schedule": "cosine",
+        },
+    }
+
+
 def recipe_name(name_or_path: str | Path) -> str:
     """The name that a run of this recipe gets: the packaged name, or the file's without ending."""
     return Path(name_or_path).stem
 
 
 def read_recipe(name_or_path: str | Path) -> dict[str, Any]:
-    """The plain tree of a packaged recipe or a YAML file.
+    """The plain tree of a packaged recipe, of a problem's name (`plain_recipe`) or of a YAML file.
 
     Errors: `RecipeError` for an unknown name, a file that cannot be read, or text that is not a YAML mapping.
     """
     name = str(name_or_path)
     if name in packaged_recipes():
         text = (importlib.resources.files("fieldwright") / "recipes" / f"{name}.yaml").read_text()
+    elif name in PROBLEMS:
+        return plain_recipe(name)
     elif Path(name).is_file():
         try:
             text = Path(name).read_text(encoding="utf-8")
@@ -210,7 +229,8 @@ def read_recipe(name_or_path: str | Path) -> dict[str, Any]:
     elif "/" in name or name.endswith((".yaml", ".yml")):
         raise RecipeError(f"recipe {name}: no such file")
     else:
-        raise RecipeError(f"recipe '{name}'; {allowed(name, packaged_recipes())}, or the path of a YAML file")
+        names = {**packaged_recipes(), **PROBLEMS}
+        raise RecipeError(f"recipe '{name}'; {allowed(name, names)}, or the path of a YAML file")
     tree = _parse(text, f"recipe {name}")
     if not isinstance(tree, dict):
         raise RecipeError(
