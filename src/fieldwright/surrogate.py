@@ -127,7 +127,7 @@ class Surrogate:
             return Prediction(fields, unknown, unknown, unknown)
         step = max(1, POINTS_PER_BATCH // problem.grid.points)
         estimates = [
-            residual_estimate(problem.system(a.detach().cpu().double()), u[:, 0].detach().cpu().double())
+            residual_estimate(problem.system(a.detach().cpu().double()), problem.unknowns(u.detach().cpu().double()))
             for a, u in zip(inputs.split(step), fields.split(step), strict=True)
         ]
         return Prediction(
@@ -148,9 +148,15 @@ class Surrogate:
         """The numerical solution to relative residual ``rtol``, started from the prediction.
 
         ``compare`` solves a second time without the prediction, to say how many iterations it saved.
-        Errors: `InputError` as `fields`; `SolverError` naming the samples that did not converge.
+        Errors: `InputError` as `fields`, and for a problem in time, whose solver does not iterate; `SolverError` naming
+        the samples that did not converge.
         """
         problem = self.problem_for(inputs)
+        if not problem.steady:
+            raise InputError(
+                "solve: a state is stepped forward in time and not iterated for, so no solve goes on from a prediction;"
+                " `problem.solve` steps as accurately as asked"
+            )
         physical = inputs.detach().cpu().double()
         guess = self.fields(physical)
         fields, solution = problem.solve(physical, rtol=rtol, method=method, guess=guess)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from decay_problem import Decay, exact_decay
 from fieldwright.analysis import SolverSpeed, SpeedComparison, Timing, compare_speed, loosest_tolerance
 from fieldwright.analysis.equal_accuracy import TOLERANCES
 from fieldwright.errors import SolverError
@@ -91,6 +92,29 @@ def test_elimination_does_not_race_in_three_dimensions():
     speed = compare_speed(Instant(), problem, inputs, problem.truth(inputs), target=0.011)
     assert "fills in" in speed.left_out["direct"]
     assert "direct" not in {s.name for s in speed.solvers}
+
+
+def test_a_problem_in_time_races_with_its_fewest_time_steps_on_its_grid_and_on_coarser_ones():
+    problem = Decay(resolution=8)
+    inputs = problem.sample(range(16), seed=0)
+    inputs[:, :2] = inputs[:, :2].mean((2, 3), keepdim=True)  # what a coarser grid holds too
+    truth = exact_decay(problem, inputs, problem.interval)
+    speed = compare_speed(Instant(), problem, inputs, truth, target=1e-3)
+    # n steps of Heun's method err by n (k Δ / n)³ / 6; k is 2 and 3 about the median and Δ = 1/4, so n = 8.
+    assert [s.name for s in speed.solvers] == ["8 time steps on 8 × 8", "8 time steps on 4 × 4"]
+    for solver in speed.solvers:
+        assert solver.kind == "ours"
+        assert solver.rtol is None
+        assert solver.error is not None
+        assert solver.error <= 1e-3
+
+
+def test_grids_that_are_too_coarse_for_the_target_are_left_out():
+    problem = Decay(resolution=8)
+    inputs = problem.sample(range(16), seed=0)
+    speed = compare_speed(Instant(), problem, inputs, exact_decay(problem, inputs, problem.interval), target=1e-3)
+    assert [s.name for s in speed.solvers] == ["8 time steps on 8 × 8"]
+    assert speed.left_out == {"4 × 4": "does not reach an error of 1.0e-03"}
 
 
 def comparison(*solvers):

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from fieldwright.analysis.timing import Contender, Timing, measure, timed
 from fieldwright.errors import FieldwrightError
+from fieldwright.grids import Grid, resample
 from fieldwright.norms import relative_l2
-from fieldwright.problems import Problem
+from fieldwright.problems import EvolutionProblem, Problem
 from fieldwright.progress import SILENT, Reporter
 from fieldwright.settings import first_line
 from fieldwright.solvers import METHODS
@@ -28,6 +29,8 @@ TOLERANCES: tuple[float, ...] = (0.5, 0.3, 0.2, *(m * 10.0**-k for k in range(1,
 
 BASELINE = "scipy"
 """The method that most people would call: `scipy.sparse.linalg.spsolve`, one sample after the other."""
+
+_FEWEST_POINTS = 4
 
 SolverKind = Literal["ours", "scipy", "user"]
 
@@ -46,8 +49,9 @@ class TimedSurrogate(Protocol):
 class SolverSpeed:
     """One solver at the surrogate's accuracy.
 
-    ``rtol`` is the loosest relative residual whose median relative L2 error, ``error``, is within the target; both are
-    None for the user's own solver, whose seconds are taken as given, as is the ``timing``.
+    ``rtol`` is the loosest relative residual whose median relative L2 error, ``error``, is within the target; a problem
+    in time has its number of time steps in the ``name`` instead. Both are None for the user's own solver, whose seconds
+    are taken as given, as is the ``timing``.
     """
 
     name: str
@@ -91,7 +95,7 @@ class SpeedComparison:
 def loosest_tolerance(
     problem: Problem,
     inputs: Float[Tensor, "batch channel *space"],
-    truth: Float[Tensor, "batch channel *space"],
+    truth: Float[Tensor, "batch channel_out *space"],
     *,
     method: str,
     target: float,
@@ -114,7 +118,7 @@ def compare_speed(
     surrogate: TimedSurrogate,
     problem: Problem,
     inputs: Float[Tensor, "batch channel *space"],
-    truth: Float[Tensor, "batch channel *space"],
+    truth: Float[Tensor, "batch channel_out *space"],
     *,
     target: float,
     baseline_seconds: float | None = None,
@@ -131,29 +135,12 @@ def compare_speed(
     """
     doubles = inputs.double()
     most = len(inputs)
-    accuracy: dict[str, tuple[float, float]] = {}
     left_out: dict[str, str] = {}
-    for method in METHODS:
-        if method == "auto":
-            continue
-        # As in `fieldwright.solvers.choose`: one 32³ system alone can take seconds and gigabytes.
-        if method == "direct" and problem.grid.dimension == 3 and accuracy:
-            left_out[method] = "elimination fills in too much in three dimensions to compete"
-            continue
-        # A factorisation's error does not depend on the tolerance: one sample tells, where eight may take minutes.
-        some = slice(1 if method == BASELINE else pilots)
-        try:
-            found = loosest_tolerance(problem, doubles[some], truth[some], method=method, target=target)
-        except FieldwrightError as error:
-            left_out[method] = first_line(error)
-            continue
-        if found is None:
-            left_out[method] = f"does not reach an error of {target:.1e}"
-        else:
-            accuracy[method] = found
+    find = _time_steps if isinstance(problem, EvolutionProblem) else _methods
+    found = find(problem, doubles, truth, target=target, pilots=pilots, left_out=left_out)
 
-    def solver_run(method: str, rtol: float) -> Callable[[int], float]:
-        return lambda n: problem.solve(doubles[:n], rtol=rtol, method=method)[1].seconds
+    def solver_run(entry: _Sufficient) -> Callable[[int], float]:
+        return lambda n: entry.problem.solve(entry.inputs[:n], rtol=entry.rtol or 1e-8, method=entry.method)[1].seconds
 
     def surrogate_run(size: int | None) -> Callable[[int], float]:
         # Copying to the CPU waits for an accelerator to finish.
@@ -163,22 +150,19 @@ def compare_speed(
     contenders = [
         Contender("surrogate, batched", surrogate_run(None), 16, most),
         Contender("surrogate, one by one", surrogate_run(1), 1, most),
-        *(
-            Contender(method, solver_run(method, rtol), 1 if method == BASELINE else 16, most)
-            for method, (rtol, _) in accuracy.items()
-        ),
+        *(Contender(one.name, solver_run(one), 1 if one.method == BASELINE else 16, most) for one in found),
     ]
     times = measure(contenders, repeats=repeats, budget=budget, reporter=reporter)
     solvers = [
         SolverSpeed(
-            name="scipy.sparse.linalg.spsolve, one by one" if method == BASELINE else method,
-            kind="scipy" if method == BASELINE else "ours",
-            seconds=times[method].seconds,
-            rtol=rtol,
-            error=error,
-            timing=times[method],
+            name="scipy.sparse.linalg.spsolve, one by one" if one.method == BASELINE else one.name,
+            kind="scipy" if one.method == BASELINE else "ours",
+            seconds=times[one.name].seconds,
+            rtol=one.rtol,
+            error=one.error,
+            timing=times[one.name],
         )
-        for method, (rtol, error) in accuracy.items()
+        for one in found
     ]
     if baseline_seconds is not None:
         solvers.append(SolverSpeed("your own solver", "user", baseline_seconds))
@@ -191,3 +175,93 @@ def compare_speed(
         threads=torch.get_num_threads(),
         device=surrogate.device.type,
     )
+
+
+@dataclass(frozen=True)
+class _Sufficient:
+    """A solver's setting that errs by no more than the target: of this problem, on these inputs, by this method."""
+
+    name: str
+    problem: Problem
+    inputs: Float[Tensor, "batch channel *space"]
+    method: str
+    rtol: float | None
+    error: float
+
+
+def _methods(
+    problem: Problem,
+    inputs: Float[Tensor, "batch channel *space"],
+    truth: Float[Tensor, "batch channel_out *space"],
+    *,
+    target: float,
+    pilots: int,
+    left_out: dict[str, str],
+) -> list[_Sufficient]:
+    """Every method of `METHODS` that gets there, at its loosest tolerance."""
+    found: list[_Sufficient] = []
+    for method in METHODS:
+        if method == "auto":
+            continue
+        # As in `fieldwright.solvers.choose`: one 32³ system alone can take seconds and gigabytes.
+        if method == "direct" and problem.grid.dimension == 3 and found:
+            left_out[method] = "elimination fills in too much in three dimensions to compete"
+            continue
+        # A factorisation's error does not depend on the tolerance: one sample tells, where eight may take minutes.
+        some = slice(1 if method == BASELINE else pilots)
+        try:
+            loosest = loosest_tolerance(problem, inputs[some], truth[some], method=method, target=target)
+        except FieldwrightError as error:
+            left_out[method] = first_line(error)
+            continue
+        if loosest is None:
+            left_out[method] = f"does not reach an error of {target:.1e}"
+        else:
+            found.append(_Sufficient(method, problem, inputs, method, *loosest))
+    return found
+
+
+def _time_steps(
+    problem: Problem,
+    inputs: Float[Tensor, "batch channel *space"],
+    truth: Float[Tensor, "batch channel_out *space"],
+    *,
+    target: float,
+    pilots: int,
+    left_out: dict[str, str],
+) -> list[_Sufficient]:
+    """The fewest time steps that get there, on the problem's grid and on coarser ones.
+
+    A coarser grid is the solver's cheapest way to be as wrong as a surrogate: there, states are brought to it and the
+    answer back, which is not counted.
+    """
+    found: list[_Sufficient] = []
+    other, resolution = problem, min(problem.grid.shape)
+    while True:
+        shape = " × ".join(map(str, other.grid.shape))
+        there = resample(inputs, problem.grid, other.grid, order=_mean_or_cubic(problem.grid, other.grid))
+        for steps in (2**k for k in range(13)):
+            answer, _ = other.solve(there[:pilots], method=f"{steps} steps")
+            back = resample(answer.double(), other.grid, problem.grid)
+            error = float(relative_l2(back, truth[:pilots].double(), problem.grid).nan_to_num(torch.inf).quantile(0.5))
+            if error <= target:
+                name = f"{steps} time step{'s' if steps > 1 else ''} on {shape}"
+                found.append(_Sufficient(name, other, there, f"{steps} steps", None, error))
+                break
+            if isinstance(other, EvolutionProblem) and other.adaptive:
+                break
+        if not found or found[-1].problem is not other:
+            left_out[shape] = f"does not reach an error of {target:.1e}"
+            return found
+        resolution //= 2
+        if resolution < _FEWEST_POINTS:
+            return found
+        try:
+            other = problem.at(resolution)
+        except (FieldwrightError, TypeError) as error:
+            left_out[f"{resolution} points an axis"] = first_line(error)
+            return found
+
+
+def _mean_or_cubic(source: Grid, target: Grid) -> Literal[0, 3]:
+    return 0 if source.centring == target.centring == "cell" else 3

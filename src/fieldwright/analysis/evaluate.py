@@ -18,7 +18,7 @@ from fieldwright.analysis.estimates import estimate_quality
 from fieldwright.analysis.evaluation import CertifiedSolves, DefectRow, ErrorRow, Evaluation, RowKind, ShownSample
 from fieldwright.errors import FieldwrightError, TrainingError
 from fieldwright.norms import radial_spectrum, relative_l2
-from fieldwright.problems import Problem, SteadyProblem
+from fieldwright.problems import EvolutionProblem, Problem, SteadyProblem
 from fieldwright.progress import SILENT, Reporter, Stage
 from fieldwright.settings import first_line
 
@@ -202,15 +202,15 @@ def _evaluate_other(
         table.skip(name, kind, (), problem)
         return
     shape = problem.grid.shape
-    inputs = problem.sample(range(FIRST_FRESH_SAMPLE, FIRST_FRESH_SAMPLE + samples), seed)
-    truth, solution = problem.solve(inputs)
+    inputs, truth, converged = _fresh_instances(problem, samples, seed)
+    samples = len(inputs)
     try:
         predicted = _predict(surrogate, inputs.float(), stage)
     # A foreign module says by whatever error that it cannot take this size.
     except (FieldwrightError, RuntimeError, ValueError) as error:
         table.skip(name, kind, shape, f"the surrogate cannot take it: {first_line(error)}")
         return
-    usable = solution.converged.cpu() & predicted.fields.flatten(1).isfinite().all(1)
+    usable = converged & predicted.fields.flatten(1).isfinite().all(1)
     lost = samples - int(usable.sum())
     if lost == samples:
         table.skip(name, kind, shape, "no sample has both a finite prediction and a converged reference")
@@ -221,6 +221,20 @@ def _evaluate_other(
     energy = _energy_error(problem, inputs[usable], kept.fields, truth)
     note = f"{lost} of {samples} samples left out: no finite prediction or no converged reference" if lost else ""
     table.add(name, kind, shape, errors, kept, energy, note)
+
+
+def _fresh_instances(problem: Problem, samples: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs, outputs and which are solved, of ``samples`` instances that no dataset holds; in time, of all frames of
+    so few trajectories that they are about as many."""
+    if not isinstance(problem, EvolutionProblem):
+        inputs = problem.sample(range(FIRST_FRESH_SAMPLE, FIRST_FRESH_SAMPLE + samples), seed)
+        outputs, solution = problem.solve(inputs)
+        return inputs, outputs.cpu(), solution.converged.cpu()
+    count = max(1, samples // problem.frames)
+    first = problem.sample(range(FIRST_FRESH_SAMPLE, FIRST_FRESH_SAMPLE + count), seed)
+    states, solution = problem.trajectory(first)
+    begun = [problem.later(first, states[:, i], float(problem.times[i])) for i in range(problem.frames)]
+    return torch.cat(begun), states[:, 1:].transpose(0, 1).flatten(0, 1), solution.converged.repeat(problem.frames)
 
 
 def _energy_error(problem: Problem, inputs: Tensor, fields: Tensor, truth: Tensor) -> Float[Tensor, " batch"]:

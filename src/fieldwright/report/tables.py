@@ -122,6 +122,8 @@ def _three(summary: ErrorSummary | None) -> tuple[str, str, str]:
 def _stopped_at(speed: SolverSpeed) -> str:
     if speed.kind == "scipy":
         return "direct"
+    if speed.rtol is None and speed.kind == "ours":
+        return "time steps"
     return "–" if speed.rtol is None else number(speed.rtol, 1)
 
 
