@@ -1,5 +1,8 @@
 """Say what HDF5 files hold, from a process of its own: ``python describe.py well|arrays SECONDS FILE...``.
 
+A file that lies elsewhere is given as ``pipe:SIZE``; its bytes are asked for on stdout, a line ``OFFSET COUNT`` at a
+time, and come on stdin. So the parent alone needs the way to it, and its cache serves both.
+
 The HDF5 library can crash on a damaged or hostile file, and a crash must cost a sentence, not the run. So the first
 look at any file happens here, in a child process that prints one JSON object a file: the layout, or ``{"error": ...}``.
 One flipped bit can also send the library round in circles, so each file has a number of seconds.
@@ -8,6 +11,8 @@ Nothing of Fieldwright is imported, which keeps the child's start at a quarter o
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -17,6 +22,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_STARTS = (0, 512, 1024, 2048)
+
 
 class Unreadable(ValueError):
     """Something the format asks for that the file does not have."""
@@ -25,6 +33,9 @@ class Unreadable(ValueError):
 def describe(path: str, kind: str) -> dict[str, Any]:
     """The layout of a file of The Well (kind "well"), or of its arrays (kind "arrays"); errors are told, not raised."""
     try:
+        if path.startswith("pipe:"):
+            with _piped(int(path.removeprefix("pipe:"))) as file:
+                return _well(file) if kind == "well" else _arrays(file)
         if not os.path.isfile(path):
             raise Unreadable("is not there" if not os.path.exists(path) else "is not a file")
         if os.path.getsize(path) == 0:
@@ -38,6 +49,45 @@ def describe(path: str, kind: str) -> dict[str, Any]:
     except Exception as error:  # whatever h5py raises here says one thing: the file is not sound
         reason = str(error).partition("\n")[0] or type(error).__name__
         return {"error": f"is damaged or incomplete ({reason})"}
+
+
+class _Pipe(io.RawIOBase):
+    """A file of ``size`` bytes that the parent process reads."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.position = size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self.position = offset + (0, self.position, self.size)[whence]
+        return self.position
+
+    def tell(self) -> int:
+        return self.position
+
+    def readinto(self, buffer: Any) -> int:
+        count = max(0, min(len(buffer), self.size - self.position))
+        if count:
+            print(self.position, count, flush=True)
+            buffer[:count] = sys.stdin.buffer.read(count)
+            self.position += count
+        return count
+
+
+def _piped(size: int) -> h5py.File:
+    pipe = _Pipe(size)
+    signature = bytearray(8)
+    if size == 0:
+        raise Unreadable("is empty")
+    # The signature stands at byte 0, or behind a block of the user's of 512 bytes or a doubling of that.
+    if not any(pipe.seek(at) + 8 <= size and pipe.readinto(signature) and signature == _SIGNATURE for at in _STARTS):
+        raise Unreadable("is not an HDF5 file")
+    return h5py.File(pipe, "r")
 
 
 def _well(file: h5py.File) -> dict[str, Any]:
@@ -157,10 +207,20 @@ def _arrays(file: h5py.File) -> dict[str, Any]:
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and not name.startswith(("#", "__")):
             _refuse_outside(item)
-            found[name] = {"shape": list(item.shape or ()), "kind": item.dtype.kind}
+            unit = item.attrs.get("unit", item.attrs.get("units", "1"))
+            found[name] = {"shape": list(item.shape or ()), "kind": item.dtype.kind, "unit": _word(unit)}
+        _touch_attributes(item)
 
     file.visititems(visit)
+    _touch_attributes(file)
     return {"arrays": found}
+
+
+def _touch_attributes(item: Any) -> None:
+    """Read all attributes, so that one that crashes the library does so here; for some types h5py has no word."""
+    for name in item.attrs:
+        with contextlib.suppress(TypeError, ValueError, OSError):
+            item.attrs[name]
 
 
 def _group(parent: h5py.Group, name: str) -> h5py.Group:
@@ -230,6 +290,10 @@ def _words(item: Any, name: str) -> list[str]:
 
 def _attributes(item: Any) -> dict[str, Any]:
     return {name: _plain(value) for name, value in item.attrs.items()}
+
+
+def _word(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(_plain(value))
 
 
 def _plain(value: Any) -> Any:

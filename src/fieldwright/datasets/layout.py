@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -9,17 +10,19 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from fieldwright.datasets.remote import RemoteFile, look_from_afar
 from fieldwright.errors import DataError
 from fieldwright.grids import Grid
 
 _FILES_PER_CHILD = 256
 _SECONDS_PER_FILE = 10.0
+_SECONDS_PER_REMOTE_FILE = 120.0  # of which most go to the network
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class NumberLayout:
 class Layout:
     """What a file of The Well holds, read once; everything after that is byte offsets."""
 
-    path: Path
+    path: Path | RemoteFile
     name: str
     samples: int
     steps: int
@@ -74,7 +77,7 @@ class Layout:
         return bool(self.attributes.get("fieldwright_steady", False))
 
 
-def read_layouts(paths: Sequence[Path]) -> list[Layout]:
+def read_layouts(paths: Sequence[Path | RemoteFile]) -> list[Layout]:
     """The layouts of files in The Well's format, found in a child process.
 
     Errors: `DataError` naming the first file that is missing, damaged, cut short or not in the format, and why.
@@ -87,7 +90,7 @@ def read_layouts(paths: Sequence[Path]) -> list[Layout]:
     return layouts
 
 
-def survey(paths: Sequence[Path], *, seconds: float = _SECONDS_PER_FILE) -> list[Layout | DataError]:
+def survey(paths: Sequence[Path | RemoteFile], *, seconds: float = _SECONDS_PER_FILE) -> list[Layout | DataError]:
     """The layout of each file, or the error that `read_layouts` would raise for it."""
     results: list[Layout | DataError] = []
     for path, facts in zip(paths, look(paths, "well", seconds=seconds), strict=True):
@@ -99,7 +102,7 @@ def survey(paths: Sequence[Path], *, seconds: float = _SECONDS_PER_FILE) -> list
 
 
 def look(
-    paths: Sequence[Path], kind: Literal["well", "arrays"], *, seconds: float = _SECONDS_PER_FILE
+    paths: Sequence[Path | RemoteFile], kind: Literal["well", "arrays"], *, seconds: float = _SECONDS_PER_FILE
 ) -> list[dict[str, Any]]:
     """What `describe` says of each file, found in a child process that may crash; "error" is what is wrong.
 
@@ -107,28 +110,45 @@ def look(
     """
     facts: list[dict[str, Any]] = []
     while len(facts) < len(paths):
-        facts += _child(paths[len(facts) : len(facts) + _FILES_PER_CHILD], kind, seconds)
+        rest = paths[len(facts) : len(facts) + _FILES_PER_CHILD]
+        local = list(itertools.takewhile(lambda path: not isinstance(path, RemoteFile), rest))
+        facts += _child(local, kind, seconds) if local else [_child_afar(rest[0], kind)]  # type: ignore[arg-type]
     return facts
 
 
-def _child(paths: Sequence[Path], kind: str, seconds: float) -> list[dict[str, Any]]:
-    program = Path(__file__).with_name("describe.py")
-    # -P keeps this directory, where modules are named like some of the standard library's, off the child's path.
-    command = [sys.executable, "-P", str(program), kind, str(seconds), *map(str, paths)]
+def _child(paths: Sequence[Path | RemoteFile], kind: str, seconds: float) -> list[dict[str, Any]]:
+    command = [*_command(kind, seconds), *map(str, paths)]
     child = subprocess.run(command, capture_output=True, check=False)
     facts = [json.loads(line) for line in child.stdout.splitlines()]
     if len(facts) < len(paths):
-        endless = child.returncode == -getattr(signal, "SIGALRM", 0)
-        how = "comes to no end with it" if endless else f"fails on it with status {child.returncode}"
-        facts.append({"error": f"is damaged (the HDF5 library {how})"})
+        facts.append(_crashed(child.returncode))
     return facts
 
 
-def _layout(path: Path, facts: dict[str, Any]) -> Layout:
+def _child_afar(file: RemoteFile, kind: str) -> dict[str, Any]:
+    facts, status = look_from_afar(file, _command(kind, _SECONDS_PER_REMOTE_FILE))
+    return _crashed(status) if facts is None else facts
+
+
+def _command(kind: str, seconds: float) -> list[str]:
+    # -P keeps this directory, where modules are named like some of the standard library's, off the child's path.
+    return [sys.executable, "-P", str(Path(__file__).with_name("describe.py")), kind, str(seconds)]
+
+
+def _crashed(status: int) -> dict[str, Any]:
+    endless = status == -getattr(signal, "SIGALRM", 0)
+    how = "comes to no end with it" if endless else f"fails on it with status {status}"
+    return {"error": f"is damaged (the HDF5 library {how})"}
+
+
+def _layout(path: Path | RemoteFile, facts: dict[str, Any]) -> Layout:
     if "error" in facts:
         raise DataError(f"{path}: {facts['error']}")
     fields = tuple(FieldLayout(**entry) for entry in facts["fields"])
-    size = os.path.getsize(path)
+    if isinstance(path, RemoteFile):  # no bytes to map
+        fields, size = tuple(replace(entry, offset=None) for entry in fields), 0
+    else:
+        size = os.path.getsize(path)
     for entry in fields:
         # A map that reaches past the end of its file would end the process on first touch.
         needed = math.prod(entry.shape) * np.dtype(entry.dtype).itemsize
@@ -139,7 +159,7 @@ def _layout(path: Path, facts: dict[str, Any]) -> Layout:
         if not 0 < entry.scale < math.inf:
             raise DataError(f"{path}: has the attribute fieldwright_scale = {entry.scale} of '{entry.place}'")
     return Layout(
-        path=Path(path),
+        path=path if isinstance(path, RemoteFile) else Path(path),
         name=facts["name"],
         samples=facts["samples"],
         steps=facts["steps"],
@@ -155,7 +175,7 @@ def _layout(path: Path, facts: dict[str, Any]) -> Layout:
     )
 
 
-def _grid(path: Path, facts: dict[str, Any]) -> Grid:
+def _grid(path: Path | RemoteFile, facts: dict[str, Any]) -> Grid:
     own, shape = facts["own"], tuple(facts["shape"])
     try:
         if {"centring", "lower", "upper"} <= own.keys():

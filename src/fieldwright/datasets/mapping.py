@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from fieldwright.datasets.layout import FieldLayout, Layout
+from fieldwright.datasets.remote import RemoteFile
 from fieldwright.errors import DataError
 
 
@@ -51,10 +52,13 @@ class MappedFile:
     def _open(self, field: FieldLayout) -> Any:
         if field.offset is None:
             if self._handle is None:
-                self._handle = h5py.File(self.layout.path, "r", locking=False)
+                path = self.layout.path
+                self._handle = (
+                    h5py.File(path.open()) if isinstance(path, RemoteFile) else h5py.File(path, locking=False)
+                )
             return self._handle[field.place]
         if self._map is None:
-            with open(self.layout.path, "rb") as file:
+            with open(str(self.layout.path), "rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         flat = np.frombuffer(self._map, np.dtype(field.dtype), math.prod(field.shape), field.offset)
         return flat.reshape(field.shape)

@@ -21,7 +21,8 @@ from torch import Tensor
 from fieldwright.atomic import checksum
 from fieldwright.datasets.layout import Layout, read_layouts
 from fieldwright.datasets.mapping import MappedFile
-from fieldwright.datasets.plan import finished, read_plan, read_record
+from fieldwright.datasets.plan import SPLIT_ORIGINS, finished, read_plan, read_record
+from fieldwright.datasets.remote import RemoteFile, is_address, remote_exists, remote_files
 from fieldwright.errors import DataError, InputError
 from fieldwright.grids import Grid
 
@@ -29,17 +30,20 @@ from fieldwright.grids import Grid
 class FieldDataset:
     """One split of a dataset: samples of input and output fields, channels first, in physical units, float32.
 
-    ``path`` is the dataset's directory (the one that holds ``data/``). With ``verify`` every shard's checksum is
-    compared when it is opened, and files without one are searched for NaN and infinity; that reads all bytes once.
+    ``path`` is the dataset's directory (the one that holds ``data/``), or its address: ``hf://datasets/...``,
+    ``s3://...``, ``https://...``. With ``verify`` every shard's checksum is compared when it is opened, and files
+    without one are searched for NaN and infinity; that reads all bytes once, and is left out at an address, where
+    what is read comes block by block.
 
     Errors: `DataError`, one sentence that names the file, for anything missing, damaged, cut short or inconsistent.
     """
 
     def __init__(self, path: str | Path, split: str = "train", *, verify: bool = True) -> None:
-        self.path = Path(path)
+        self.path: Path | str = str(path) if is_address(path) else Path(path)
         self.split = split
-        files = split_files(self.path, split)
-        unrecorded = [file for file in files if not verify_file(file)] if verify else []
+        local = split_files(self.path, split) if isinstance(self.path, Path) else []
+        unrecorded = [file for file in local if not verify_file(file)] if verify else []
+        files = local or split_files_afar(str(path), split)
         layouts = read_layouts(files)
         _check_agreement(layouts)
         first = layouts[0]
@@ -176,6 +180,19 @@ def split_files(root: Path, split: str) -> list[Path]:
     if not files:
         present = sorted(p.name for p in (root / "data").glob("*") if p.is_dir() and any(p.iterdir()))
         raise DataError(f"{root}: has no split '{split}'; it has {', '.join(present) or 'none'}")
+    return files
+
+
+def split_files_afar(address: str, split: str) -> list[RemoteFile]:
+    """The shards of a split of a dataset at an address, in order.
+
+    Errors: `DataError` when the dataset or the split is not there, or cannot be reached.
+    """
+    root = address.rstrip("/")
+    files = remote_files(f"{root}/data/{split}", (".hdf5", ".h5"))
+    if not files:
+        present = [name for name in SPLIT_ORIGINS if remote_exists(f"{root}/data/{name}")]
+        raise DataError(f"{address}: has no split '{split}'; it has {', '.join(present) or 'none'}")
     return files
 
 
