@@ -17,8 +17,8 @@ def diffusion_system(
     grid: Grid,
     walls: Boundary,
     *,
-    body: Bool[Tensor, "*batch_space"] | None = None,
-    reaction: Float[Tensor, "*batch_space"] | float = 0.0,
+    body: Bool[Tensor, "..."] | None = None,
+    reaction: Float[Tensor, "..."] | float = 0.0,
 ) -> StencilSystem:
     """Assemble the two-point flux scheme on cells of size h, differentiable in coefficient, source and reaction.
 
@@ -107,7 +107,7 @@ def wall_source(
     grid: Grid,
     walls: Boundary,
     *,
-    body: Bool[Tensor, "*batch_space"] | None = None,
+    body: Bool[Tensor, "..."] | None = None,
 ) -> Float[Tensor, "batch *space"]:
     """What boundary data add to the source: u = g on Dirichlet walls, and the flux a ∂u/∂n = ∂g/∂n on Neumann ones.
 
