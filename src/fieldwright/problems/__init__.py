@@ -11,6 +11,7 @@ from fieldwright.problems.random_fields import gaussian_field
 from fieldwright.problems.random_states import piecewise_constant, riemann_states
 from fieldwright.problems.random_vorticity import mcwilliams_vorticity
 from fieldwright.problems.random_waves import random_sines
+from fieldwright.problems.spectra import Matern, PowerLaw, SquaredExponential
 from fieldwright.problems.symmetries import BoxSymmetry, box_symmetries
 
 PROBLEMS: dict[str, type[Problem]] = {"darcy": Darcy, "poisson": Poisson}
@@ -22,9 +23,12 @@ __all__ = [
     "EvolutionProblem",
     "Field",
     "Law",
+    "Matern",
     "Poisson",
+    "PowerLaw",
     "Problem",
     "Settled",
+    "SquaredExponential",
     "SteadyProblem",
     "box_symmetries",
     "diffusion_system",

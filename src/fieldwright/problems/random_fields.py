@@ -1,12 +1,13 @@
-"""Gaussian random fields on the unit box, drawn in wavenumber space.
+"""Gaussian random fields on a box, drawn in wavenumber space.
 
 A field is its Karhunen-Loeve sum over an orthonormal trigonometric basis φ_k of the box,
 
-    g(x) = Σ_k √λ_k ξ_k φ_k(x),   λ_k = σ² (|κ_k|² + τ²)^(-α),   ξ_k ~ N(0, 1) independent,
+    g(x) = m + Σ_k s √λ_k ξ_k φ_k(x),   ξ_k ~ N(0, 1) independent,
 
-so its covariance operator is σ² (-Δ + τ²)^(-α) with the basis' own wall condition. The ξ_k are drawn shell by shell in
-growing wavenumber from a counter-based generator keyed by (seed, index): a finer grid continues the same sum, and
-refining the grid refines the same field.
+where the spectrum λ is a power law, Matérn's or a squared exponential (`spectra`): the power law's covariance operator
+is s² (-Δ + τ²)^(-α) with the basis' own wall condition. The ξ_k are drawn shell by shell in growing wavenumber from a
+counter-based generator keyed by (seed, index): a finer grid continues the same sum, and refining the grid refines the
+same field.
 
 Source: Li et al., "Fourier Neural Operator for Parametric PDEs", 2020, appendix A.3 (α = 2, τ = 3, Neumann, no mean).
 """
@@ -19,16 +20,19 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from fieldwright.errors import InputError
-from fieldwright.grids import Grid
-from fieldwright.norms import bases_for, squared_wavenumber
-from fieldwright.transforms import transform
+from fieldwright.grids import Boundary, Grid
+from fieldwright.problems.draws import generator
+from fieldwright.problems.spectra import PowerLaw, Spectrum, mode_variances, settled_variance
+from fieldwright.problems.synthesis import drawn, over_points, shells, values_of
 
 Walls = Literal["neumann", "dirichlet", "periodic"]
+
+LARGEST_UNRESOLVED = 0.25
+"""The share of a field's variance that may lie in waves too short for its grid."""
 
 
 def gaussian_field(
@@ -38,60 +42,77 @@ def gaussian_field(
     *,
     alpha: float = 2.0,
     tau: float = 3.0,
+    spectrum: Spectrum | None = None,
+    amplitude: float | None = None,
     deviation: float | None = None,
-    walls: Walls = "neumann",
+    mean: float = 0.0,
+    walls: Walls | Boundary = "neumann",
+    unresolved: float = LARGEST_UNRESOLVED,
     stream: int = 0,
 ) -> Float[Tensor, "batch *space"]:
-    """Draw fields with spectrum (|κ|² + τ²)^(-α) and zero mean over the box (no constant mode).
+    """Draw fields of a spectrum with a fixed mean over the box (no constant mode).
 
-    ``deviation``  root of the variance averaged over the box; None keeps σ = τ^(α - d/2), the scale of the source
-    ``walls``      wall condition of the basis
-    ``stream``     tells apart several fields of one instance
+    ``alpha, tau``  the spectrum (|κ|² + τ²)^(-α), where no other ``spectrum`` is given
+    ``amplitude``   s, where the φ_k are orthonormal over the box. By default τ^(α - d/2) for ``alpha, tau`` (the scale
+                    of the source), and for another ``spectrum`` what makes the deviation 1
+    ``deviation``   root of the variance averaged over the box, instead of an amplitude
+    ``mean``        m, added to every point
+    ``walls``       wall condition of the basis: one word, or a `Boundary`
+    ``unresolved``  the largest share of the variance that may lie in waves too short for the grid
+    ``stream``      tells apart several fields of one instance
 
     Field i depends on (seed, indices[i], stream) and the parameters alone, to the last bit.
 
-    Errors: `InputError` when the grid is not the unit box, or α is too small for a finite variance (α <= d/2).
+    The Gaussian fields of the FNO papers: Darcy is the default; Navier-Stokes has alpha=2.5, tau=7, walls="periodic"
+    (its first generator, of 2020, drew √2 times that); Burgers has alpha=2, tau=5, amplitude=25, walls="periodic" in
+    1D.
+
+    Errors: `InputError` when α is too small for a finite variance (α <= d/2), the walls do not fit the grid, or the
+    grid is too coarse for the spectrum.
     """
-    d = grid.dimension
-    if grid.lower != (0.0,) * d or grid.upper != (1.0,) * d:
-        raise InputError(f"random_fields: the box is {grid.lower}..{grid.upper}; fields are drawn on the unit box")
-    if not alpha > d / 2:
-        raise InputError(f"random_fields: alpha = {alpha}; a field of finite variance in {d}D needs alpha > {d / 2:g}")
-    bases = bases_for(grid, walls)
-    amplitude = (squared_wavenumber(grid, bases) + tau**2).pow(-alpha / 2)
-    if walls != "dirichlet":
-        amplitude[(0,) * d] = 0.0
-    if deviation is None:
-        amplitude *= tau ** (alpha - d / 2)
-    else:
-        amplitude *= deviation / math.sqrt(_variance(d, walls, alpha, tau))
-    # The basis is orthonormal over points, φ_k over the box: they differ by the square root of the cell volume.
-    amplitude /= math.sqrt(math.prod(grid.spacing))
-    order = _shells(grid.shape)
-    fields = []
-    for index in indices:
-        draw = np.random.Generator(np.random.Philox(key=[seed, 2**32 * stream + index])).standard_normal(grid.points)
-        # One sample at a time: a product over the whole batch may round differently with the batch's size.
-        fields.append(transform(torch.from_numpy(draw)[order] * amplitude, bases, inverse=True))
-    return torch.stack(fields) if fields else torch.empty(0, *grid.shape, dtype=torch.float64)
+    law = PowerLaw(alpha, tau) if spectrum is None else spectrum
+    sides = Boundary.parse(walls, grid.dimension)
+    if amplitude is None and deviation is None:
+        if spectrum is not None:
+            deviation = 1.0
+        elif tau > 0:
+            amplitude = tau ** (alpha - grid.dimension / 2)
+        else:
+            raise InputError("random_fields: tau = 0 sets no scale; an amplitude or a deviation is needed")
+    scaled = _amplitudes(law, grid, sides, amplitude, deviation, unresolved)
+    place = shells(scaled.shape)
+    count = max(scaled.shape) ** grid.dimension
+
+    def draw(index: int) -> Float[Tensor, " *space"]:
+        numbers = generator(seed, index, stream).standard_normal(count)
+        field = values_of(grid, numbers.take(place) * scaled, sides)
+        return field + mean if mean else field
+
+    return drawn(grid, indices, draw)
 
 
-@lru_cache(maxsize=32)
-def _shells(shape: tuple[int, ...]) -> Tensor:
-    """Place of every mode in the order of draws: by the largest index of its vector, then lexicographically."""
-    modes = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), -1).reshape(-1, len(shape))
-    order = np.lexsort((*modes.T[::-1], modes.max(1)))
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.arange(len(order))
-    return torch.from_numpy(place.reshape(shape))
-
-
-@lru_cache(maxsize=64)
-def _variance(dimension: int, walls: Walls, alpha: float, tau: float) -> float:
-    """Σ_k (|κ_k|² + τ²)^(-α): the box-averaged variance at σ = 1, over enough modes to be grid-independent."""
-    points = {1: 4096, 2: 512, 3: 96}[dimension]
-    grid = Grid((points,) * dimension, "periodic" if walls == "periodic" else "cell")
-    spectrum = (squared_wavenumber(grid, bases_for(grid, walls)) + tau**2).pow(-alpha)
-    if walls != "dirichlet":
-        spectrum[(0,) * dimension] = 0.0
-    return float(spectrum.sum())
+@lru_cache(maxsize=16)
+def _amplitudes(
+    spectrum: Spectrum,
+    grid: Grid,
+    walls: Boundary,
+    amplitude: float | None,
+    deviation: float | None,
+    unresolved: float,
+) -> Float[np.ndarray, " *modes"]:
+    """s √λ_k of the modes on the grid, `over_points`."""
+    roots = mode_variances(spectrum, grid, walls, power=0.5)
+    total = settled_variance(spectrum, grid.lengths, walls)
+    missing = 1 - float(roots.square().sum()) / total
+    if missing > unresolved:
+        raise InputError(
+            f"random_fields: a grid of {' x '.join(map(str, grid.shape))} points is too coarse for {spectrum}:"
+            f" {missing:.0%} of the variance lies in shorter waves, and at most {unresolved:.0%} may"
+        )
+    if deviation is not None:
+        roots *= deviation / math.sqrt(total)
+    elif amplitude is not None:
+        # φ_k orthonormal over a box of volume V are V^(-½) times those orthonormal in the mean.
+        roots *= amplitude
+        roots /= math.sqrt(math.prod(grid.lengths))
+    return over_points(grid, roots.numpy(), walls)

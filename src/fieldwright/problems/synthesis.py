@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import scipy.fft
 import scipy.fftpack
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from fieldwright.grids import Boundary, Grid
@@ -24,6 +25,10 @@ from fieldwright.transforms import Basis, transform
 
 # Up to so many points per axis a product with the basis is as fast as a fast transform.
 _MATRIX_UP_TO = 64
+_SERIES: dict[str, tuple[Callable[..., Any], int]] = {
+    **{f"dct{kind}": (scipy.fft.idctn, kind) for kind in (1, 2, 4)},
+    **{f"dst{kind}": (scipy.fft.idstn, kind) for kind in (1, 2, 4)},
+}
 # Numbers of a block of fields that one thread draws.
 _BLOCK_NUMBERS = 1 << 18
 
@@ -38,24 +43,49 @@ def values_on(
 ) -> Float[Tensor, " *space"]:
     """Σ_k coefficients_k φ_k at the points of the grid, with as many modes as `mode_shape` says.
 
-    One field at a time: a product over a batch may round differently with the batch's size.
-
     Errors: `InputError` when the walls do not fit the grid's centring.
     """
+    return values_of(grid, over_points(grid, coefficients, walls), walls)
+
+
+def over_points(
+    grid: Grid, coefficients: Float[np.ndarray, " *modes"], walls: Boundary | str
+) -> Float[np.ndarray, " *modes"]:
+    """Coefficients of φ_k as those of the transform that is orthonormal over the points, which `values_of` takes."""
+    coefficients = coefficients / math.sqrt(
+        math.prod(h / side for h, side in zip(grid.spacing, grid.lengths, strict=True))
+    )
+    for axis, (name, n) in enumerate(zip(bases_for(grid, walls), grid.shape, strict=True)):
+        if n > 1 and (name in ("dct1", "dst2") or (name == "fourier" and n % 2 == 0)):
+            # The highest mode is ±1 at every point, twice the norm of the others; its orthonormal form is shortened.
+            np.moveaxis(coefficients, axis, 0)[-1] *= math.sqrt(2)
+    return coefficients
+
+
+def values_of(
+    grid: Grid, coefficients: Float[np.ndarray, " *modes"], walls: Boundary | str
+) -> Float[Tensor, " *space"]:
+    """`values_on` from coefficients `over_points`.
+
+    One field at a time: a product over a batch may round differently with the batch's size.
+    """
     bases = bases_for(grid, walls)
-    centred = grid.centring == "cell"
-    for axis, (name, n) in enumerate(zip(bases, grid.shape, strict=True)):
-        if name == "fourier" and centred:
-            coefficients = _half_a_cell_on(coefficients, axis)
-        coefficients = coefficients * _along(_scale(name, n), axis, grid.dimension)
+    if grid.centring == "cell":
+        for axis, name in enumerate(bases):
+            if name == "fourier":
+                coefficients = _half_a_cell_on(coefficients, axis)
     if max(grid.shape) <= _MATRIX_UP_TO:
         field = transform(torch.from_numpy(coefficients), bases, inverse=True)
+    elif len(set(bases)) == 1 and bases[0] in _SERIES:
+        inverse, kind = _SERIES[bases[0]]
+        field = torch.from_numpy(np.asarray(inverse(coefficients, type=kind, norm="ortho")))
     else:
         for axis, name in enumerate(bases):
             coefficients = _inverse(name, coefficients, axis)
         field = torch.from_numpy(coefficients)
     for axis, (name, n) in enumerate(zip(bases, grid.shape, strict=True)):
         if name == "dct1":
+            # The orthonormal form is a similarity of the cosine series, with √½ at the walls.
             for wall in (0, n - 1):
                 field.select(axis, wall).mul_(math.sqrt(2))
         elif name == "dst1":
@@ -75,27 +105,21 @@ def drawn(
 
 
 @lru_cache(maxsize=32)
-def shells(shape: tuple[int, ...]) -> np.ndarray:
-    """Place of every mode in the order of draws: by the largest index of its vector, then lexicographically."""
-    modes = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), -1).reshape(-1, len(shape))
+def shells(shape: tuple[int, ...]) -> Int64[np.ndarray, " *modes"]:
+    """Place of every mode in the order of draws: by the largest index of its vector, then lexicographically.
+
+    The order is that of all modes of the cube around ``shape``, so that a mode's place depends on no grid.
+    """
+    cube = (max(shape),) * len(shape)
+    modes = np.stack(np.meshgrid(*[np.arange(n) for n in cube], indexing="ij"), -1).reshape(-1, len(cube))
     order = np.lexsort((*modes.T[::-1], modes.max(1)))
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
-    return place.reshape(shape)
+    return np.ascontiguousarray(place.reshape(cube)[tuple(slice(0, n) for n in shape)])
 
 
 def _modes(name: Basis, n: int) -> int:
     return n - 2 if name == "dst1" else n
-
-
-@lru_cache(maxsize=64)
-def _scale(name: Basis, n: int) -> Float[np.ndarray, " mode"]:
-    """What turns coefficients of φ_k into those of the transform that is orthonormal over the points."""
-    scale = np.full(_modes(name, n), math.sqrt(n - 1 if name in ("dct1", "dst1") else n))
-    if name in ("dct1", "dst2") or (name == "fourier" and n % 2 == 0):
-        # The highest mode is ±1 at every point, twice the norm of the others; its orthonormal form is shortened.
-        scale[-1] *= math.sqrt(2) if len(scale) > 1 else 1.0
-    return scale
 
 
 def _half_a_cell_on(coefficients: Float[np.ndarray, " *modes"], axis: int) -> Float[np.ndarray, " *modes"]:
@@ -116,9 +140,10 @@ def _half_a_cell_on(coefficients: Float[np.ndarray, " *modes"], axis: int) -> Fl
 def _inverse(name: Basis, values: Float[np.ndarray, " *modes"], axis: int) -> Float[np.ndarray, " *modes"]:
     if name == "fourier":
         n = values.shape[axis]
-        return scipy.fftpack.irfft(values * _along(_halfcomplex(n), axis, values.ndim), axis=axis)
-    inverse = scipy.fft.idct if name.startswith("dct") else scipy.fft.idst
-    return np.asarray(inverse(values, type=int(name[-1]), axis=axis, norm="ortho"))
+        scale = _halfcomplex(n).reshape(-1, *[1] * (values.ndim - axis - 1))
+        return scipy.fftpack.irfft(values * scale, axis=axis)
+    inverse, kind = _SERIES[name]
+    return np.asarray(inverse(values, type=kind, axes=axis, norm="ortho"))
 
 
 @lru_cache(maxsize=32)
@@ -130,7 +155,3 @@ def _halfcomplex(n: int) -> Float[np.ndarray, " mode"]:
     if n % 2 == 0:
         scale[-1] = math.sqrt(n)
     return scale
-
-
-def _along(line: Float[np.ndarray, " mode"], axis: int, dimension: int) -> Float[np.ndarray, "..."]:
-    return line.reshape(-1, *[1] * (dimension - axis - 1))
