@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from fieldwright.solvers.exponential import etdrk2, etdrk4, lawson4
+from fieldwright.solvers.exponential_runge_kutta import etdrk2, etdrk4, lawson4
 from fieldwright.solvers.imex import ARS222, ARS443, ImexTableau, carpenter_kennedy, imex
 from fieldwright.solvers.phi_functions import phi_functions
 

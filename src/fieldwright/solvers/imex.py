@@ -1,7 +1,7 @@
 """Implicit-explicit Runge-Kutta methods for u_t = L u + N(u): L implicit and diagonal, N explicit.
 
-Unlike exponential integrators they need only 1 / (1 - a h L), and they damp what is stiff rather than follow it. As in
-`fieldwright.solvers.exponential` each function computes what depends on the step size once and returns the `Step`.
+Unlike exponential integrators they need only 1 / (1 - a h L), and they damp what is stiff rather than follow it. Each
+function computes what depends on the step size once and returns the `Step`, as `exponential_runge_kutta` does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Inexact
 from torch import Tensor
 
-from fieldwright.solvers.exponential import Nonlinear, Step
+from fieldwright.solvers.exponential_runge_kutta import Nonlinear, Step
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ ARS443 = ImexTableau(
 def imex(
     symbol: Inexact[Tensor, "*modes"], step: float, tableau: ImexTableau = ARS443, *, dtype: torch.dtype | None = None
 ) -> Step:
-    """A step of an IMEX Runge-Kutta method; ``symbol`` and ``dtype`` as in `exponential.etdrk4`."""
+    """A step of an IMEX Runge-Kutta method; ``symbol`` and ``dtype`` as in `exponential_runge_kutta.etdrk4`."""
     linear = symbol if dtype is None else symbol.to(dtype)
     solves = [1 / (1 - step * row[-1] * linear) for row in tableau.implicit]
 
@@ -92,7 +92,7 @@ def carpenter_kennedy(symbol: Inexact[Tensor, "*modes"], step: float, *, dtype: 
         g ← N(u) + β_k g;   m = h (α_{k+1} - α_k) / 2;   u ← (u + γ_k h g + m L u) / (1 - m L)
 
     Of order 4 while N carries the dynamics, 2 where L does; for comparison with solvers that use it (jax-cfd,
-    torch-cfd). ``symbol`` and ``dtype`` as in `exponential.etdrk4`.
+    torch-cfd). ``symbol`` and ``dtype`` as in `exponential_runge_kutta.etdrk4`.
 
     Source: M. H. Carpenter, C. A. Kennedy, NASA TM-109112 (1994); with Crank-Nicolson: Dresdner et al. 2022, appendix.
     """
