@@ -11,6 +11,7 @@ from fieldwright.grids import Boundary, Grid
 from fieldwright.norms import squared_wavenumber
 from fieldwright.problems import gaussian_field
 from fieldwright.problems.composite_fields import level_cut, levels_of_shares, one_of
+from fieldwright.problems.random_fields import brownian_bridge
 from fieldwright.problems.spectra import Matern, PowerLaw, SquaredExponential, mode_variances, total_variance
 from fieldwright.transforms import transform
 
@@ -174,6 +175,16 @@ def test_amplitude_scales_the_covariance_operator() -> None:
     torch.testing.assert_close(burgers, 25 * one, rtol=1e-13, atol=1e-14)
 
 
+def test_brownian_bridges_have_the_covariance_of_their_name() -> None:
+    grid, count = Grid((17,), "node"), 4000
+    # The mean of x (1 - x) is 1/6, so this deviation makes the variance x (1 - x).
+    fields = brownian_bridge(grid.resized(257), range(count), 0, deviation=math.sqrt(1 / 6))[:, ::16]
+    x = grid.axis(0)
+    stated = torch.minimum(x[:, None], x) - x[:, None] * x
+    # Entries of a sample covariance: standard deviation at most √2 · ¼ / √count.
+    assert float((fields.T @ fields / count - stated).abs().max()) < 5 * math.sqrt(2) * 0.25 / math.sqrt(count)
+
+
 def test_phases_fill_the_shares_that_their_levels_were_made_for() -> None:
     field = gaussian_field(Grid((24, 24)), range(600), 0, spectrum=SquaredExponential(0.15))
     phases = level_cut(field, [1.0, 5.0, 2.0], levels_of_shares([0.2, 0.5, 0.3]))
@@ -202,6 +213,7 @@ def test_one_of_several_families_is_chosen_per_instance() -> None:
         (lambda: gaussian_field(Grid((8, 8)), [0], 0, spectrum=Matern(1.0, (0.1, 0.1, 0.1))), "3 lengths"),
         (lambda: Matern(-1.0), "smoothness"),
         (lambda: SquaredExponential(0.0), "positive number"),
+        (lambda: brownian_bridge(Grid((8,)), [0], 0, hurst=1.0), "between 0 and 1"),
         (lambda: level_cut(torch.zeros(1, 2), [1.0, 2.0], [0.0, 1.0]), "one value more"),
         (lambda: levels_of_shares([0.5, 0.6]), "sum to 1"),
         (lambda: one_of([torch.zeros(1, 2)], [0], 0, weights=[0.0]), "not all zero"),

@@ -16,6 +16,8 @@ from fieldwright.problems import (
     riemann_states,
 )
 from fieldwright.problems.draws import generator, uniform_numbers
+from fieldwright.problems.random_polynomials import random_chebyshev
+from fieldwright.problems.random_vorticity import shear_layer_vorticity, vortex_sheet_vorticity
 
 CIRCLE = Grid((32, 32), "periodic", (0.0, 0.0), (2 * math.pi, 2 * math.pi))
 SAMPLERS = {
@@ -24,6 +26,9 @@ SAMPLERS = {
     "bumps by chance": lambda grid, indices, seed: random_bumps(grid, indices, seed, geometric=0.4),
     "pieces": lambda grid, indices, seed: piecewise_constant(grid, indices, seed, pieces=4),
     "curved states": lambda grid, indices, seed: riemann_states(grid, indices, seed, ranges=[(0, 1), (2, 3)], bend=0.4),
+    "polynomials": lambda grid, indices, seed: random_chebyshev(grid, indices, seed),
+    "shear layers": lambda grid, indices, seed: shear_layer_vorticity(grid, indices, seed),
+    "vortex sheet": lambda grid, indices, seed: vortex_sheet_vorticity(grid, indices, seed, width=0.2),
     "vorticity": lambda grid, indices, seed: mcwilliams_vorticity(grid, indices, seed, cutoff=15),
 }
 
@@ -139,6 +144,39 @@ def test_vorticity_has_the_stated_energy_and_spectrum(spectrum) -> None:
         )
 
 
+def test_shear_layers_turn_the_velocity_from_one_side_to_the_other_and_back() -> None:
+    grid = Grid((16, 512), "periodic", upper=(1.0, 2.0))
+    omega = shear_layer_vorticity(grid, range(20), 0)
+    assert float(omega.mean(2).abs().max()) < 1e-10
+    # -∂u/∂y integrates to -2 across the layer where u rises from -1 to 1.
+    falls = -(omega.clamp_max(0).sum(2) * grid.spacing[1])
+    torch.testing.assert_close(falls, torch.full_like(falls, 2.0), rtol=0, atol=1e-4)
+
+
+def test_a_vortex_sheet_is_a_line_of_unit_strength_spread_over_its_width() -> None:
+    flat = vortex_sheet_vorticity(Grid((8, 640), "periodic"), [0], 0, height=0.0, ripple=0.0)[0]
+    assert float(flat.mean().abs()) < 1e-4
+    assert torch.allclose(flat, flat[:1], atol=1e-12)
+    strength = (flat + 1).clamp_min(0)
+    y = Grid((640,), "periodic").axis(0)
+    assert not strength[0, (y - 0.5).abs() > 5 / 128 + 1e-9].any()
+    assert float(strength[0].mean()) == pytest.approx(1.0, abs=1e-4)
+    wavy = vortex_sheet_vorticity(Grid((128, 128), "periodic"), range(4), 0, ripple=0.0)
+    rise = 0.4 * math.pi * torch.cos(2 * math.pi * torch.arange(1000).double() / 1000)
+    length = float((1 + rise**2).sqrt().mean())
+    assert float(wavy.mean().abs()) < 1e-3
+    assert (-wavy.amin((1, 2))).tolist() == pytest.approx([length] * 4, rel=1e-10)
+
+
+def test_polynomials_have_the_stated_deviation_and_are_of_the_stated_degree() -> None:
+    grid = Grid((40, 40))
+    field = random_chebyshev(grid, range(1000), 0, degree=6, decay=0.5, deviation=0.3)
+    assert float(field.square().mean().sqrt()) == pytest.approx(0.3, rel=0.05)
+    # Seventh differences of a polynomial of degree six vanish.
+    assert float(field.diff(n=7, dim=1).abs().max()) < 1e-11
+    assert float(field.diff(n=6, dim=1).abs().max()) > 1e-6
+
+
 def test_uniform_numbers_fill_their_ranges() -> None:
     numbers = uniform_numbers(range(2000), 5, [(1.0, 3.0), (-0.1, 0.0)])
     assert numbers.shape == (2000, 2)
@@ -157,6 +195,10 @@ def test_uniform_numbers_fill_their_ranges() -> None:
         (lambda: riemann_states(Grid((4, 4)), [0], 0, ranges=[(1, 0)]), "the lower first"),
         (lambda: mcwilliams_vorticity(Grid((8, 8), "node"), [0], 0), "periodic square"),
         (lambda: mcwilliams_vorticity(CIRCLE, [0], 0, peak=0.0), "positive numbers"),
+        (lambda: random_chebyshev(Grid((4, 4)), [0], 0), "0 to the 4 points"),
+        (lambda: random_chebyshev(Grid((9, 9)), [0], 0, deviation=0.0), "positive numbers"),
+        (lambda: shear_layer_vorticity(Grid((8,), "periodic"), [0], 0), "in 2D"),
+        (lambda: vortex_sheet_vorticity(CIRCLE, [0], 0, width=0.5), "below half the box"),
         (lambda: random_bumps(CIRCLE, [-1], 0), r"allowed are 0 up to 2\^64"),
     ],
 )

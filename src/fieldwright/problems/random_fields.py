@@ -91,6 +91,31 @@ def gaussian_field(
     return drawn(grid, indices, draw)
 
 
+def brownian_bridge(
+    grid: Grid,
+    indices: Sequence[int],
+    seed: int,
+    *,
+    hurst: float = 0.5,
+    deviation: float = 1.0,
+    walls: Walls | Boundary = "dirichlet",
+    stream: int = 0,
+) -> Float[Tensor, "batch *space"]:
+    """Draw fractional Brownian bridges: Gaussian fields with the covariance operator (-Δ)^(-(H + d/2)).
+
+    With ``hurst`` H = ½ in 1D it is the Brownian bridge, of covariance min(x, y) - x y up to a factor; between periodic
+    "walls" it is the field that Poseidon's NS-BB begins with, per component of the velocity.
+
+    Errors: `InputError` for an H outside (0, 1), and as in `gaussian_field`.
+    """
+    if not 0 < hurst < 1:
+        raise InputError(f"brownian_bridge: hurst = {hurst}; a number between 0 and 1 is needed")
+    law = PowerLaw(hurst + grid.dimension / 2, 0.0)
+    return gaussian_field(
+        grid, indices, seed, spectrum=law, deviation=deviation, walls=walls, unresolved=1.0, stream=stream
+    )
+
+
 @lru_cache(maxsize=16)
 def _amplitudes(
     spectrum: Spectrum,

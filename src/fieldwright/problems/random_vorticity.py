@@ -8,15 +8,18 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from fieldwright.errors import InputError
 from fieldwright.grids import Grid
-from fieldwright.problems.draws import generator
+from fieldwright.problems.draws import Range, check_range, generator
 from fieldwright.problems.synthesis import drawn, shells, values_on
 
 Filter = Literal["variance", "amplitude"]
+_SHEET_STEPS = 16
+_LENGTH_STEPS = 1024
 
 
 def mcwilliams_vorticity(
@@ -66,6 +69,118 @@ def mcwilliams_vorticity(
         return values_on(grid, coefficients, "periodic")
 
     return drawn(grid, indices, draw)
+
+
+def shear_layer_vorticity(
+    grid: Grid,
+    indices: Sequence[int],
+    seed: int,
+    *,
+    widths: Range = (0.08, 0.12),
+    modes: tuple[int, int] = (7, 12),
+    displacement: float = 0.025,
+    shift: float = 0.0625,
+    stream: int = 0,
+) -> Float[Tensor, "batch x y"]:
+    """Draw the vorticity -∂u/∂y of two perturbed shear layers on a periodic box, of velocity from -1 to 1 and back:
+
+        u = tanh(2π (z - ¼)/ρ) for z <= ½, tanh(2π (¾ - z)/ρ) beyond,
+        z = y + ξ + δ Σ_{k<=p} a_k sin(2πk x - b_k)   modulo 1, in parts of the box,
+
+    with ρ ~ U[``widths``], p one of ``modes`` (both ends included), a_k ~ U[0, 1], b_k ~ U[0, 2π), ξ up to ``shift``
+    either way and δ = ``displacement``. The part of (u, 0) without divergence has this vorticity too.
+
+    Errors: `InputError` for a grid that is not in 2D, or widths out of order.
+
+    Source: the set NS-SL of Herde et al., "Poseidon", 2024, appendix B, where z stands for y in the profile as well.
+    """
+    _check_plane("shear_layer", grid)
+    check_range("shear_layer: widths", widths, positive=True)
+    x, y = _parts(grid)
+
+    def draw(index: int) -> Float[Tensor, "x y"]:
+        random = generator(seed, index, stream)
+        width = random.uniform(widths[0], widths[1])
+        count = int(random.integers(modes[0], modes[1] + 1))
+        sizes, phases = random.random(count), random.uniform(0, 2 * np.pi, count)
+        k = np.arange(1, count + 1)
+        waves = (sizes * np.sin(2 * np.pi * k * x[:, None] - phases)).sum(1)
+        z = (y + (shift * random.uniform(-1, 1) + displacement * waves)[:, None]) % 1.0
+        lower = z <= 0.5
+        slope = 2 * np.pi / width / np.cosh(2 * np.pi * np.where(lower, z - 0.25, 0.75 - z) / width) ** 2
+        return torch.from_numpy(np.where(lower, -slope, slope) / grid.lengths[1])
+
+    return drawn(grid, indices, draw)
+
+
+def vortex_sheet_vorticity(
+    grid: Grid,
+    indices: Sequence[int],
+    seed: int,
+    *,
+    width: float = 5 / 128,
+    height: float = 0.2,
+    ripples: int = 10,
+    ripple: float = 0.003125,
+    stream: int = 0,
+) -> Float[Tensor, "batch x y"]:
+    """Draw the vorticity of a vortex sheet along a wavy line, spread by a spline of radius ``width``, of mean zero:
+
+        ω = ψ_ρ * δ_Γ - mean,   Γ: y = ½ + h sin(2πx) + Σ_i a_i sin(2π(x + b_i)),
+
+    with a_i ~ U[0, ``ripple``], b_i ~ U[0, 1], h = ``height`` and the cubic B-spline ψ_ρ of the distance, of unit
+    integral over the disc of radius ρ. Lengths are in parts of the box, which is square.
+
+    Errors: `InputError` for a grid that is not in 2D, or a width of half a box or more.
+
+    Source: the set NS-SVS of Herde et al., "Poseidon", 2024, appendix B.
+    """
+    _check_plane("vortex_sheet", grid)
+    if not 0 < width < 0.5:
+        raise InputError(f"vortex_sheet: width = {width}; a number above 0 and below half the box is needed")
+    x, y = _parts(grid)
+    # Along the line the spline is integrated by the trapezoidal rule, at places relative to the column of points.
+    apart = width * np.linspace(-1, 1, 2 * _SHEET_STEPS + 1)[1:-1]
+    step = width / _SHEET_STEPS
+
+    def draw(index: int) -> Float[Tensor, "x y"]:
+        random = generator(seed, index, stream)
+        sizes, phases = ripple * random.random(ripples), random.random(ripples)
+
+        def wave(angle: Float[np.ndarray, "... 1"], function: np.ufunc) -> Float[np.ndarray, "..."]:
+            return height * function(angle[..., 0]) + (sizes * function(angle + 2 * np.pi * phases)).sum(-1)
+
+        angle = 2 * np.pi * (x[:, None] + apart)[..., None]
+        line, rise = 0.5 + wave(angle, np.sin), 2 * np.pi * wave(angle, np.cos)
+        across = (y - line[..., None] + 0.5) % 1.0 - 0.5
+        distance = np.sqrt(across**2 + (apart**2)[:, None]) / width
+        weight = step * np.sqrt(1 + rise**2)
+        omega = np.einsum("xs,xsy->xy", weight, _spline(distance)) / width**2
+        full = np.arange(4096) / 4096
+        rise = (
+            2
+            * np.pi
+            * (height * np.cos(2 * np.pi * full) + (sizes * np.cos(2 * np.pi * (full[:, None] + phases))).sum(1))
+        )
+        return torch.from_numpy((omega - np.sqrt(1 + rise**2).mean()) / grid.lengths[0])
+
+    return drawn(grid, indices, draw)
+
+
+def _spline(r: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """The cubic B-spline of the distance, 80/(7π) ((1-r)³₊ - 4 (½-r)³₊), whose integral over the unit disc is 1."""
+    return 80 / (7 * np.pi) * (np.maximum(1 - r, 0) ** 3 - 4 * np.maximum(0.5 - r, 0) ** 3)
+
+
+def _check_plane(name: str, grid: Grid) -> None:
+    if grid.dimension != 2 or grid.centring == "node":
+        raise InputError(f"{name}: a {grid.centring} grid in {grid.dimension}D; a periodic box in 2D is needed")
+
+
+def _parts(grid: Grid) -> tuple[Float[np.ndarray, " x"], Float[np.ndarray, " y"]]:
+    """The coordinates along both axes, in parts of the box."""
+    x, y = ((grid.axis(i).numpy() - grid.lower[i]) / grid.lengths[i] for i in range(2))
+    return x, y
 
 
 @lru_cache(maxsize=8)
