@@ -2,16 +2,18 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from assembled import convection, diffusion, exact, fields, helmholtz, two_phase, unit_offsets
+from components import complex_helmholtz, elasticity
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldwright.errors import SolverError
 from fieldwright.grids import Boundary
 from fieldwright.solvers import direct as direct_module
-from fieldwright.solvers.direct import direct, supports_direct
+from fieldwright.solvers.direct import Batch, direct, supports_direct
 from fieldwright.solvers.reference import reference
 from fieldwright.solvers.stencil import StencilSystem
 
@@ -38,11 +40,12 @@ def test_agrees_with_dense_algebra_for_every_wall(walls, kind):
     ],
     ids=["1D", "2D", "3D", "convection", "Helmholtz", "Helmholtz 3D"],
 )
-def test_one_correction_reaches_the_accuracy_of_scipy(system):
+def test_few_corrections_reach_the_accuracy_of_scipy(system):
     solution = direct(system, rtol=1e-10)
     assert solution.failed == []
     assert solution.fallbacks == 0
-    assert int(solution.iterations.max()) == 1
+    # Factors in float32 are good for three digits a correction and more, half of that where A is indefinite.
+    assert int(solution.iterations.max()) <= (7 if system.kind == "symmetric" else 4)
     expected = reference(system).values
     assert float((solution.values - expected).norm() / expected.norm()) < 1e-9
 
@@ -70,20 +73,20 @@ def test_diagonally_dominant_matrices_of_any_shape(shape, seed, data):
     assert torch.allclose(direct(system, rtol=1e-12).values, exact(system), atol=1e-10)
 
 
-def test_a_lane_without_stable_pivots_falls_back_alone():
-    system = helmholtz((8, 8), 6)
-    coefficients = system.coefficients.clone()
-    # A zero diagonal is regular here, but elimination without pivoting meets 0 at its first step.
-    coefficients[2, 0] = 0.0
-    coefficients[2, 1:3] *= 1.5
-    broken = replace(system, coefficients=coefficients)
-    solution = direct(broken, rtol=1e-9)
-    assert solution.fallbacks == 1
-    others = [0, 1, 3, 4, 5]
-    assert torch.equal(solution.values[others], direct(system, rtol=1e-9).values[others])
-    expected = reference(broken.select([2]), rtol=1e-9)
-    assert torch.equal(solution.values[2:3], expected.values)
-    assert bool(solution.converged[2]) == bool(expected.converged)
+@pytest.mark.parametrize("precision", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "make", [convection, lambda n, batch: helmholtz((n, n), batch)], ids=["convection", "Helmholtz"]
+)
+def test_either_precision_meets_the_tolerance(make, precision):
+    system = make(20, 9)
+    batch = Batch(system, 1e-10, None, 10)
+    batch.eliminate(np.arange(9), precision)
+    assert list(batch.unsolved()) == []
+    values = torch.from_numpy(batch.values).reshape(system.rhs.shape)
+    assert torch.all(system.relative_residual(values) <= 1e-10)
+    assert torch.allclose(torch.from_numpy(batch.residuals), system.relative_residual(values), atol=1e-14)
+    # In float64 a second correction would have nothing to correct.
+    assert precision == np.float32 or list(batch.corrections) == [1] * 9
 
 
 def test_a_singular_sample_is_reported():
@@ -122,3 +125,83 @@ def test_systems_too_large_are_refused_before_work(monkeypatch):
     nothing = torch.zeros(0, 7, 100, 100, 100, dtype=torch.float64)
     huge = StencilSystem(nothing, nothing[:, 0], unit_offsets(3), Boundary.parse("dirichlet", 3))
     assert "100 x 100 x 100" in str(supports_direct(huge))
+
+
+def _weak_pivots(batch):
+    """Diagonally weak rows, whose elimination without exchanging rows meets small pivots."""
+    generator = torch.Generator().manual_seed(3)
+    coefficients = torch.randn(batch, 5, 10, 9, generator=generator, dtype=torch.float64)
+    f = torch.randn(batch, 10, 9, generator=generator, dtype=torch.float64)
+    return StencilSystem(coefficients, f, unit_offsets(2), Boundary.parse("dirichlet", 2), kind="general")
+
+
+def test_what_float32_leaves_unsolved_is_solved_in_float64():
+    # κ(A) of a line of 800 cells with jumps of 10^4 is near 10^9: to float32 some of these matrices are singular.
+    system = diffusion(two_phase((800,), 9, 0, 1e4))
+    single = Batch(system, 1e-6, None, 10)
+    single.eliminate(np.arange(9), np.float32)
+    assert len(single.unsolved()) > 0
+    solution = direct(system, rtol=1e-6)
+    assert solution.failed == []
+    assert solution.fallbacks == 0
+
+
+def test_small_pivots_do_no_harm_or_are_counted():
+    system = _weak_pivots(64)
+    solution = direct(system, rtol=1e-10)
+    assert solution.failed == []
+    assert solution.fallbacks <= 2
+    expected = reference(system).values
+    assert torch.allclose(solution.values, expected, rtol=0, atol=1e-6 * float(expected.abs().max()))
+
+
+def test_a_lane_with_vanishing_pivots_falls_back_alone():
+    system = helmholtz((8, 8), 6)
+    coefficients = system.coefficients.clone()
+    # A decoupled unknown with a row of zero: singular, and its lane fills with infinities.
+    coefficients[2, 0, 3, 3] = 0.0
+    coefficients[2, 1:, 3, 3] = 0.0
+    coefficients[2, 1, 2, 3] = coefficients[2, 2, 4, 3] = coefficients[2, 3, 3, 2] = coefficients[2, 4, 3, 4] = 0.0
+    broken = replace(system, coefficients=coefficients)
+    solution = direct(broken, rtol=1e-9)
+    assert solution.fallbacks == 1
+    assert solution.failed == [2]
+    others = [0, 1, 3, 4, 5]
+    assert torch.equal(solution.values[others], direct(system, rtol=1e-9).values[others])
+
+
+@pytest.mark.parametrize("make", [complex_helmholtz, elasticity])
+def test_components_of_a_point_are_eliminated_together(make):
+    system = make(9, 9)
+    solution = direct(system, rtol=1e-11)
+    assert solution.failed == []
+    assert solution.fallbacks == 0
+    assert torch.allclose(solution.values, exact(system), rtol=0, atol=1e-9 * float(exact(system).abs().max()))
+
+
+def test_a_pair_with_an_empty_diagonal_needs_no_exchange_of_rows():
+    # With R = 0 on the diagonal every single pivot vanishes; only the pair [[0, -M], [-M, 0]] is regular.
+    system = complex_helmholtz(8, 3)
+    coefficients = system.coefficients.clone()
+    coefficients[:, system.offsets.index((0, 0, 0))] = 0.0
+    coefficients[:, -2, 0] = coefficients[:, -1, 1] = 4.5 * coefficients[:, 1:-2].abs().amax()
+    pair = replace(system, coefficients=coefficients)
+    solution = direct(pair, rtol=1e-11)
+    assert solution.failed == []
+    assert solution.fallbacks == 0
+    assert torch.allclose(solution.values, exact(pair), rtol=0, atol=1e-10 * float(exact(pair).abs().max()))
+
+
+def test_a_limit_on_corrections_is_kept_and_reported():
+    system = helmholtz((24, 24), 3)
+    solution = direct(system, rtol=1e-12, max_iterations=1)
+    assert solution.failed == [0, 1, 2]
+    assert solution.fallbacks == 0
+    assert torch.all(solution.iterations == 1)
+    assert torch.all(solution.residual < 0.1)
+
+
+def test_units_do_not_matter():
+    system = convection(12, 3)
+    small = replace(system, coefficients=system.coefficients * 2.0**-90, rhs=system.rhs * 2.0**60)
+    assert torch.equal(direct(small, rtol=1e-10).values, direct(system, rtol=1e-10).values * 2.0**150)

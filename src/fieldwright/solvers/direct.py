@@ -1,17 +1,16 @@
 """Direct solution of a batch on one sparsity pattern: LDLᵀ or LU with one sample per SIMD lane, then refinement.
 
-Symbolic work (nested dissection, fronts) is done once per pattern and kept. Numbers are eliminated without pivoting,
-eight samples at a time; then u += A⁻¹ (f - A u) in float64 until the true residual meets the tolerance. Elimination
-without pivoting is stable for positive definite and diagonally dominant matrices and usually good enough for others;
-where it is not, growth of the factors or a residual that stays above the tolerance shows it, and that sample alone is
-solved by SuperLU with partial pivoting and counted in `Solution.fallbacks`.
+Symbolic work (nested dissection, fronts) is done once per pattern and kept. Numbers are eliminated in float32 without
+exchanging rows, eight samples at a time, and the solution is refined in float64 until the true residual meets the
+tolerance (`lane_refinement`): half the memory and twice the speed of float64, at its accuracy. Samples that float32
+leaves unsolved are eliminated again in float64; samples that this leaves unsolved too are solved by SuperLU, which
+exchanges rows, and counted in `Solution.fallbacks`. The true residual is the judge throughout.
 """
 
 from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
 from functools import lru_cache
 
 import numpy as np
@@ -21,16 +20,16 @@ from torch import Tensor
 
 from fieldwright.errors import SolverError
 from fieldwright.grids import Boundary
-from fieldwright.solvers import multifrontal
-from fieldwright.solvers.lanes import LANES, aligned
+from fieldwright.solvers import lane_refinement, multifrontal
+from fieldwright.solvers.lanes import LANES
 from fieldwright.solvers.nested_dissection import Fronts, find_fronts
 from fieldwright.solvers.reference import reference
 from fieldwright.solvers.stencil import Solution, StencilSystem
 
-CORRECTIONS = 6
-MAX_GROWTH = 1e8
+CORRECTIONS = 10
 MAX_BYTES = 4 * 2**30
-
+# All fronts together hold at least this many times the square of the grid's cross-section.
+FRONTS_TO_WIDEST = 8
 Rows = tuple[Int64[np.ndarray, " row_1"], Int64[np.ndarray, " entry"], Int64[np.ndarray, " entry"]]
 
 
@@ -54,10 +53,10 @@ def _plan_of(system: StencilSystem) -> tuple[Fronts, Rows]:
 def supports_direct(system: StencilSystem) -> str | None:
     """Why the method should not take the system (its factors would not fit), or None."""
     widest = system.unknowns // max(system.shape) * max(max(abs(s) for s in o) for o in system.offsets)
-    bytes_needed = 64 * widest**2
+    bytes_needed = 8 * LANES * FRONTS_TO_WIDEST * widest**2
     if bytes_needed <= MAX_BYTES:
         fronts, _ = _plan_of(system)
-        bytes_needed = 64 * (2 * int(fronts.factor_at[-1]) + 2 * fronts.stack)
+        bytes_needed = 8 * LANES * (int(fronts.factor_at[-1]) + fronts.upper + 2 * fronts.stack)
     if bytes_needed > MAX_BYTES:
         return (
             f"a direct solve of {' x '.join(map(str, system.shape))} unknowns needs {bytes_needed / 2**30:.0f} GiB"
@@ -83,24 +82,20 @@ def direct(
         raise SolverError(f"solve: {reason}")
     start = time.perf_counter()
     limit = CORRECTIONS if max_iterations is None else min(max_iterations, CORRECTIONS)
-    group = Elimination(system, rtol, guess, limit)
-    firsts = list(range(0, system.batch, LANES))
-    threads = max(1, min(torch.get_num_threads(), len(firsts)))
-    if threads == 1:
-        group.run(firsts)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(group.run, [firsts[i::threads] for i in range(threads)]))
-    values = torch.from_numpy(group.u).reshape(system.rhs.shape).to(system.rhs.device)
-    residual = system.relative_residual(values)
-    failed = (~(residual <= rtol)).nonzero().flatten()
+    batch = Batch(system, rtol, guess, limit)
+    batch.eliminate(np.arange(system.batch), np.float32)
+    if max_iterations is None:
+        batch.eliminate(batch.unsolved(), np.float64)
+    values = torch.from_numpy(batch.values).reshape(system.rhs.shape).to(system.rhs.device)
+    residual = torch.from_numpy(batch.residuals)
+    failed = torch.from_numpy(batch.unsolved())
     if len(failed) > 0 and max_iterations is None:
-        mended = reference(system.select(failed), rtol=rtol)
-        values[failed], residual[failed] = mended.values, mended.residual
+        mended = reference(system.select(failed.to(system.rhs.device)), rtol=rtol)
+        values[failed], residual[failed] = mended.values, mended.residual.cpu()
     return Solution(
         values=values,
         converged=residual <= rtol,
-        iterations=torch.from_numpy(group.corrections),
+        iterations=torch.from_numpy(batch.corrections),
         residual=residual,
         seconds=time.perf_counter() - start,
         method="direct",
@@ -108,70 +103,55 @@ def direct(
     )
 
 
-class Elimination:
-    """One batch's numbers, solved in groups of lanes; `run` works on some of the groups with memory of its own."""
+class Batch:
+    """One batch's numbers as flat arrays, and what is found for each sample."""
 
     def __init__(
         self, system: StencilSystem, rtol: float, guess: Float[Tensor, "batch *space"] | None, limit: int
     ) -> None:
-        self._fronts, self._rows = _plan_of(system)
-        self._flat = tuple(getattr(self._fronts, f.name) for f in fields(Fronts) if f.name != "stack")
-        self._symmetric = system.kind != "general"
-        self._nullspace = system.nullspace
-        self._limit = limit
-        self._f = _numpy(system.rhs)
-        self._coefficients = _numpy(system.coefficients)
+        self._fronts, rows = _plan_of(system)
+        self._rtol = rtol
         diagonal = system.offsets.index((0,) * len(system.shape)) * system.unknowns
-        self._pinned = diagonal + int(np.argmax(self._fronts.place)) if system.nullspace else None
-        self._target = rtol * np.linalg.norm(self._f, axis=1)
-        self.u = np.zeros_like(self._f) if guess is None else _numpy(guess).copy()
+        self._system = lane_refinement.System(
+            *rows,
+            coefficients=_flat(system.coefficients),
+            rhs=_flat(system.rhs),
+            guess=np.zeros(0) if guess is None else _flat(guess),
+            entries=len(system.offsets) * system.unknowns,
+            symmetric=system.kind != "general",
+            pinned=diagonal + int(np.argmax(self._fronts.place)) if system.nullspace else -1,
+            rtol=rtol,
+            limit=limit,
+        )
+        self.values = np.zeros(system.batch * system.unknowns)
         self.corrections = np.zeros(system.batch, np.int64)
+        self.residuals = np.full(system.batch, np.inf)
 
-    def run(self, firsts: list[int]) -> None:
-        """Solve the groups of samples that start at ``firsts``."""
-        work = multifrontal.workspace(self._fronts, self._coefficients.shape[1], symmetric=self._symmetric)
-        for first in firsts:
-            self._solve_group(first, work)
+    def unsolved(self) -> Int64[np.ndarray, " sample"]:
+        """The samples whose true residual is above the tolerance."""
+        return np.flatnonzero(~(self.residuals <= self._rtol))
 
-    def _solve_group(self, first: int, work: multifrontal.Workspace) -> None:
-        real = min(LANES, len(self._f) - first)
-        # Lanes beyond the batch repeat its last sample; nothing is kept of them.
-        samples = np.minimum(np.arange(first, first + LANES), len(self._f) - 1)
-        f, u, r = (aligned(self._f.shape[1], np.float64) for _ in range(3))
-        as_rows = lambda flat: flat.reshape(-1, LANES)  # noqa: E731
-        as_rows(f)[:] = self._f[samples].T
-        as_rows(u)[:] = self.u[samples].T
-        corrections = np.zeros(LANES, np.int64)
-        steady = np.ones(LANES, bool)
-        multifrontal.pack(self._coefficients, samples, work.entries)
-        for step in range(self._limit + 1):
-            multifrontal.residual(*self._rows, work.entries, f, u, r)
-            active = ~(np.linalg.norm(as_rows(r), axis=0) <= self._target[samples]) & steady
-            if step == self._limit or not active.any():
-                break
-            if step == 0:
-                self._factor(work)
-                steady = work.growth < MAX_GROWTH**2
-                active &= steady
-            as_rows(work.x)[self._fronts.place] = as_rows(r)
-            multifrontal.substitute(self._flat, self._symmetric, work)
-            as_rows(u)[:] += np.where(active, as_rows(work.x)[self._fronts.place], 0.0)
-            corrections += active
-        values = as_rows(u).T[:real]
-        self.u[first : first + real] = values - values.mean(axis=1, keepdims=True) if self._nullspace else values
-        self.corrections[first : first + real] = corrections[:real]
+    def eliminate(self, samples: Int64[np.ndarray, " sample"], precision: type[np.floating]) -> None:
+        """Solve some of the samples with factors of a precision, groups of lanes shared out to torch's threads."""
+        groups = [samples[first : first + LANES] for first in range(0, len(samples), LANES)]
+        threads = min(torch.get_num_threads(), len(groups))
+        if threads <= 1:
+            self._run(groups, precision)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(lambda first: self._run(groups[first::threads], precision), range(threads)))
 
-    def _factor(self, work: multifrontal.Workspace) -> None:
-        if self._pinned is None:
-            multifrontal.factor(self._flat, self._symmetric, work)
+    def _run(self, groups: list[np.ndarray], precision: type[np.floating]) -> None:
+        if not groups:
             return
-        # A + d eᵢeᵢᵀ is regular, and u with A u = f, uᵢ = 0 solves it too: this pins the unknown eliminated last.
-        pinned = slice(self._pinned * LANES, (self._pinned + 1) * LANES)
-        kept = work.entries[pinned].copy()
-        work.entries[pinned] *= 2
-        multifrontal.factor(self._flat, self._symmetric, work)
-        work.entries[pinned] = kept
+        factors = multifrontal.factors(self._fronts, precision)
+        vectors = lane_refinement.vectors(self._fronts, self._system.entries, precision)
+        answers = lane_refinement.Answers(self.values, self.corrections, self.residuals)
+        for group in groups:
+            # Lanes beyond the last sample repeat it.
+            lanes = np.pad(group, (0, LANES - len(group)), mode="edge")
+            lane_refinement.solve_group(self._fronts, self._system, lanes, factors, vectors, answers)
 
 
-def _numpy(field: Tensor) -> Float64[np.ndarray, "batch point"]:
-    return field.detach().cpu().double().reshape(field.shape[0], -1).contiguous().numpy()
+def _flat(field: Tensor) -> Float64[np.ndarray, " number"]:
+    return field.detach().cpu().double().contiguous().numpy().reshape(-1)

@@ -1,7 +1,7 @@
-"""Small dense products on arrays of `lanes`: C[r, s] -= Σ_k A[r, k] B[k, s] on tiles of up to 4 x 4 entries.
+"""Small dense products on arrays of `lanes`: tiles of 4 x 4 entries, kept in vector registers while a sum runs.
 
-`subtract_products` keeps its tile in vector registers while it runs over the products, sixteen multiply-subtracts for
-eight loads, which the compiler does not find by itself from loops over entries.
+Sixteen multiply-subtracts for eight loads, which the compiler does not find by itself from loops over entries. Arrays
+are float64 or float32; places and strides count entries (vectors), not numbers.
 """
 
 from __future__ import annotations
@@ -10,105 +10,198 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from fieldwright.solvers.lanes import ALIGNMENT, CONTRACT, LANES, compiled, intrinsic
+from fieldwright.solvers.lanes import CONTRACT, LANES, Lanes, intrinsic
+from fieldwright.solvers.nested_dissection import TILE
+
+_CELLS = [(r, s) for r in range(TILE) for s in range(TILE)]
+_INTEGER = ir.IntType(64)
 
 
-def _tile(rows: int, columns: int):
-    """An intrinsic for C[r, s] -= Σ_{k < count} A[r, k] B[k, s] on a tile of ``rows`` x ``columns`` entries.
+class _Vectors:
+    """Loads and stores of an array of lanes in LLVM's terms."""
 
-    C, A, B are float64 arrays of lanes with the tile's first entry and strides, all in entries: C[r, s] is entry
-    c + r cr + s, A[r, k] is a + r ar + k ak, B[k, s] is b + k bk + s bs.
+    def __init__(self, context, builder, array_type, array) -> None:
+        single = array_type.dtype == types.float32
+        self.vector = ir.VectorType(ir.FloatType() if single else ir.DoubleType(), LANES)
+        self._builder, self._align = builder, LANES * (4 if single else 8)
+        data = context.make_array(array_type)(context, builder, array).data
+        self._data = builder.bitcast(data, self.vector.as_pointer())
+
+    def _at(self, entry):
+        return self._builder.gep(self._data, [entry], inbounds=True, source_etype=self.vector)
+
+    def load(self, entry):
+        return self._builder.load(self._at(entry), align=self._align, typ=self.vector)
+
+    def store(self, entry, value) -> None:
+        self._builder.store(value, self._at(entry), align=self._align)
+
+
+def _steps(builder, first, stride):
+    """first, first + stride, ... for the entries of a tile's side."""
+    places = [first]
+    for _ in range(TILE - 1):
+        places.append(builder.add(places[-1], stride))
+    return places
+
+
+def _subtract(builder, totals, vector, count, left, right) -> None:
+    """totals[r, s] -= Σ_{k < count} left(k)[r] right(k)[s], the totals being local variables."""
+    with cgutils.for_range(builder, count, intp=_INTEGER) as loop:
+        rows, columns = left(loop.index), right(loop.index)
+        for (r, s), total in zip(_CELLS, totals, strict=True):
+            product = builder.fmul(rows[r], columns[s], flags=CONTRACT)
+            builder.store(builder.fsub(builder.load(total, typ=vector), product, flags=CONTRACT), total)
+
+
+@intrinsic
+def subtract_product(typingctx, C, c, cr, cs, A, a, ar, ak, B, b, bk, bs, count):
+    """C[r, s] -= Σ_{k < count} A[r, k] B[k, s] on one tile.
+
+    C[r, s] is entry c + r cr + s cs of its array, A[r, k] is a + r ar + k ak, B[k, s] is b + k bk + s bs.
     """
+    signature = types.void(C, c, cr, cs, A, a, ar, ak, B, b, bk, bs, count)
 
-    @intrinsic
-    def tile(typingctx, C, c, cr, A, a, ar, ak, B, b, bk, bs, count):
-        signature = types.void(C, c, cr, A, a, ar, ak, B, b, bk, bs, count)
+    def codegen(context, builder, signature, values):
+        C, c, cr, cs, A, a, ar, ak, B, b, bk, bs, count = values
+        result, first, second = (
+            _Vectors(context, builder, signature.args[i], array) for i, array in ((0, C), (4, A), (8, B))
+        )
+        rows = _steps(builder, c, cr)
+        places = [_steps(builder, row, cs) for row in rows]
+        totals = [cgutils.alloca_once(builder, result.vector) for _ in _CELLS]
+        for (r, s), total in zip(_CELLS, totals, strict=True):
+            builder.store(result.load(places[r][s]), total)
 
-        def codegen(context, builder, signature, values):
-            C, c, cr, A, a, ar, ak, B, b, bk, bs, count = values
-            integer = ir.IntType(64)
-            vector = ir.VectorType(ir.DoubleType(), LANES)
-            bases = [
-                builder.ptrtoint(context.make_array(signature.args[i])(context, builder, array).data, integer)
-                for i, array in ((0, C), (3, A), (7, B))
-            ]
+        def left(k):
+            return [first.load(place) for place in _steps(builder, builder.add(a, builder.mul(k, ak)), ar)]
 
-            def at(base, entry):
-                place = builder.add(base, builder.mul(entry, ir.Constant(integer, 8 * LANES)))
-                return builder.inttoptr(place, vector.as_pointer())
+        def right(k):
+            return [second.load(place) for place in _steps(builder, builder.add(b, builder.mul(k, bk)), bs)]
 
-            def along(first, stride, times):
-                return builder.add(first, builder.mul(stride, ir.Constant(integer, times)))
+        _subtract(builder, totals, result.vector, count, left, right)
+        for (r, s), total in zip(_CELLS, totals, strict=True):
+            result.store(places[r][s], builder.load(total, typ=result.vector))
+        return context.get_dummy_value()
 
-            def load(base, entry):
-                return builder.load(at(base, entry), align=ALIGNMENT, typ=vector)
-
-            cells = [(r, s) for r in range(rows) for s in range(columns)]
-            one = ir.Constant(integer, 1)
-            places = [along(along(c, cr, r), one, s) for r, s in cells]
-            totals = [cgutils.alloca_once(builder, vector) for _ in cells]
-            for place, total in zip(places, totals, strict=True):
-                builder.store(load(bases[0], place), total)
-            with cgutils.for_range(builder, count, intp=integer) as loop:
-                ka, kb = builder.add(a, builder.mul(loop.index, ak)), builder.add(b, builder.mul(loop.index, bk))
-                left = [load(bases[1], along(ka, ar, r)) for r in range(rows)]
-                right = [load(bases[2], along(kb, bs, s)) for s in range(columns)]
-                for (r, s), total in zip(cells, totals, strict=True):
-                    product = builder.fmul(left[r], right[s], flags=CONTRACT)
-                    builder.store(builder.fsub(builder.load(total, typ=vector), product, flags=CONTRACT), total)
-            for place, total in zip(places, totals, strict=True):
-                builder.store(builder.load(total, typ=vector), at(bases[0], place), align=ALIGNMENT)
-            return context.get_dummy_value()
-
-        return signature, codegen
-
-    return tile
+    return signature, codegen
 
 
-(_tile_11, _tile_12, _tile_13, _tile_14) = (_tile(1, columns) for columns in (1, 2, 3, 4))
-(_tile_21, _tile_22, _tile_23, _tile_24) = (_tile(2, columns) for columns in (1, 2, 3, 4))
-(_tile_31, _tile_32, _tile_33, _tile_34) = (_tile(3, columns) for columns in (1, 2, 3, 4))
-(_tile_41, _tile_42, _tile_43, _tile_44) = (_tile(4, columns) for columns in (1, 2, 3, 4))
+@intrinsic
+def update_of_leaf(typingctx, S, s0, width, A, a, B, b, count):
+    """S[r, s] = -Σ_{k < count} A[r, k] B[k, s] on one tile; S[r, s] is entry s0 + r width + s, A and B as packed tiles
+    (entry a + 4 k + r, b + 4 k + s)."""
+    signature = types.void(S, s0, width, A, a, B, b, count)
+
+    def codegen(context, builder, signature, values):
+        S, s0, width, A, a, B, b, count = values
+        result, first, second = (
+            _Vectors(context, builder, signature.args[n], array) for n, array in ((0, S), (3, A), (5, B))
+        )
+        zero = ir.Constant(result.vector, [0.0] * LANES)
+        _update(builder, result, s0, width, [zero] * len(_CELLS), first, a, second, b, count)
+        return context.get_dummy_value()
+
+    return signature, codegen
 
 
-@compiled
-def subtract_products(C, c, cr, A, a, ar, ak, B, b, bk, bs, count, rows, columns):
-    """C[r, s] -= Σ_{k < count} A[r, k] B[k, s] for up to 4 x 4 entries, strides as in `_tile`.
+@intrinsic
+def update_of_parent(typingctx, S, s0, width, A, a, B, b, count, below, top1, width1, top2, width2, take1, take2, i, j):
+    """`update_of_leaf` plus what two children's updates hold for the tile.
 
-    Sizes that are not multiples of 4 are the rule (separators have 2^k - 1 points), so each size has its own tile.
+    Child 1 adds its entry top1 + take1[i + r] width1 + take1[j + s] of ``below``, and child 2 likewise.
     """
-    if rows == 4:
-        if columns == 4:
-            _tile_44(C, c, cr, A, a, ar, ak, B, b, bk, bs, count)
-        elif columns == 3:
-            _tile_43(C, c, cr, A, a, ar, ak, B, b, bk, bs, count)
-        elif columns == 2:
-            _tile_42(C, c, cr, A, a, ar, ak, B, b, bk, bs, count)
-        else:
-            _tile_41(C, c, cr, A, a, ar, ak, B, b, bk, bs, count)
-    elif rows == 3:
-        if columns == 4:
-            _tile_34(C, c, cr, A, a, ar, ak, B, b, bk, bs, count)
-        elif columns == 3:
-            _tile_33(C, c, cr, A, a, ar, ak, B, b, bk, bs, count)
-        elif columns == 2:
-            _tile_32(C, c, cr, A, a, ar, ak, B, b, bk, bs, count)
-        else:
-            _tile_31(C, c, cr, A, a, ar, ak, B, b, bk, bs, count)
-    elif rows == 2:
-        if columns == 4:
-            _tile_24(C, c, cr, A, a, ar, ak, B, b, bk, bs, count)
-        elif columns == 3:
-            _tile_23(C, c, cr, A, a, ar, ak, B, b, bk, bs, count)
-        elif columns == 2:
-            _tile_22(C, c, cr, A, a, ar, ak, B, b, bk, bs, count)
-        else:
-            _tile_21(C, c, cr, A, a, ar, ak, B, b, bk, bs, count)
-    elif columns == 4:
-        _tile_14(C, c, cr, A, a, ar, ak, B, b, bk, bs, count)
-    elif columns == 3:
-        _tile_13(C, c, cr, A, a, ar, ak, B, b, bk, bs, count)
-    elif columns == 2:
-        _tile_12(C, c, cr, A, a, ar, ak, B, b, bk, bs, count)
-    else:
-        _tile_11(C, c, cr, A, a, ar, ak, B, b, bk, bs, count)
+    signature = types.void(S, s0, width, A, a, B, b, count, below, top1, width1, top2, width2, take1, take2, i, j)
+
+    def codegen(context, builder, signature, values):
+        S, s0, width, A, a, B, b, count, below, top1, width1, top2, width2, take1, take2, i, j = values
+        result, first, second, lower = (
+            _Vectors(context, builder, signature.args[n], array) for n, array in ((0, S), (3, A), (5, B), (8, below))
+        )
+        one = ir.Constant(_INTEGER, 1)
+        parts = []
+        for n, top, step, take in ((13, top1, width1, take1), (14, top2, width2, take2)):
+            index = context.make_array(signature.args[n])(context, builder, take).data
+
+            def taken(first, index=index):
+                return [
+                    builder.load(builder.gep(index, [at], inbounds=True, source_etype=_INTEGER), typ=_INTEGER)
+                    for at in _steps(builder, first, one)
+                ]
+
+            rows = [builder.add(top, builder.mul(row, step)) for row in taken(i)]
+            columns = taken(j)
+            parts.append([lower.load(builder.add(rows[r], columns[s])) for r, s in _CELLS])
+        start = [builder.fadd(one, other, flags=CONTRACT) for one, other in zip(*parts, strict=True)]
+        _update(builder, result, s0, width, start, first, a, second, b, count)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _update(builder, result, s0, width, start, first, a, second, b, count) -> None:
+    """Store start - A B, with A and B packed tiles."""
+    one, four = ir.Constant(_INTEGER, 1), ir.Constant(_INTEGER, TILE)
+    totals = [cgutils.alloca_once(builder, result.vector) for _ in _CELLS]
+    for value, total in zip(start, totals, strict=True):
+        builder.store(value, total)
+
+    def entries(array, place):
+        return lambda k: [array.load(x) for x in _steps(builder, builder.add(place, builder.mul(k, four)), one)]
+
+    _subtract(builder, totals, result.vector, count, entries(first, a), entries(second, b))
+    rows = _steps(builder, s0, width)
+    for (r, s), total in zip(_CELLS, totals, strict=True):
+        at = builder.add(rows[r], ir.Constant(_INTEGER, s))
+        result.store(at, builder.load(total, typ=result.vector))
+
+
+@intrinsic
+def converted(typingctx, value, like):
+    """float64 lanes in the float type of the array ``like``."""
+
+    def codegen(context, builder, signature, args):
+        if like.dtype == types.float64:
+            return args[0]
+        return builder.fptrunc(args[0], ir.VectorType(ir.FloatType(), LANES))
+
+    return Lanes(like.dtype)(value, like), codegen
+
+
+@intrinsic
+def doubled(typingctx, value):
+    """Lanes of either float type as float64."""
+
+    def codegen(context, builder, signature, args):
+        if value.dtype == types.float64:
+            return args[0]
+        return builder.fpext(args[0], ir.VectorType(ir.DoubleType(), LANES))
+
+    return Lanes(types.float64)(value), codegen
+
+
+@intrinsic
+def where_positive(typingctx, mask, value, other):
+    """Lane by lane ``value`` where mask > 0, else ``other``."""
+
+    def codegen(context, builder, signature, args):
+        zero = ir.Constant(args[0].type, [0.0] * LANES)
+        return builder.select(builder.fcmp_ordered(">", args[0], zero), args[1], args[2])
+
+    return value(mask, value, other), codegen
+
+
+@intrinsic
+def constant(typingctx, like, number):
+    """The same float64 number in every lane, in the float type of the array ``like``."""
+
+    def codegen(context, builder, signature, args):
+        single = like.dtype == types.float32
+        element = ir.FloatType() if single else ir.DoubleType()
+        vector = ir.VectorType(element, LANES)
+        value = builder.fptrunc(args[1], element) if single else args[1]
+        first = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+        return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), mask)
+
+    return Lanes(like.dtype)(like, types.float64), codegen
