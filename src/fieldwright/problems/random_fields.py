@@ -116,6 +116,20 @@ def brownian_bridge(
     )
 
 
+def check_resolved(
+    grid: Grid,
+    *,
+    alpha: float = 2.0,
+    tau: float = 3.0,
+    spectrum: Spectrum | None = None,
+    walls: Walls | Boundary = "neumann",
+    unresolved: float = LARGEST_UNRESOLVED,
+) -> None:
+    """Errors: `InputError` when `gaussian_field` would refuse the grid or the spectrum; nothing is drawn."""
+    law = PowerLaw(alpha, tau) if spectrum is None else spectrum
+    _resolved(law, grid, Boundary.parse(walls, grid.dimension), unresolved)
+
+
 @lru_cache(maxsize=16)
 def _amplitudes(
     spectrum: Spectrum,
@@ -126,18 +140,23 @@ def _amplitudes(
     unresolved: float,
 ) -> Float[np.ndarray, " *modes"]:
     """s √λ_k of the modes on the grid, `over_points`."""
+    _resolved(spectrum, grid, walls, unresolved)
     roots = mode_variances(spectrum, grid, walls, power=0.5)
-    total = settled_variance(spectrum, grid.lengths, walls)
-    missing = 1 - float(roots.square().sum()) / total
-    if missing > unresolved:
-        raise InputError(
-            f"random_fields: a grid of {' x '.join(map(str, grid.shape))} points is too coarse for {spectrum}:"
-            f" {missing:.0%} of the variance lies in shorter waves, and at most {unresolved:.0%} may"
-        )
     if deviation is not None:
-        roots *= deviation / math.sqrt(total)
+        roots *= deviation / math.sqrt(settled_variance(spectrum, grid.lengths, walls))
     elif amplitude is not None:
         # φ_k orthonormal over a box of volume V are V^(-½) times those orthonormal in the mean.
         roots *= amplitude
         roots /= math.sqrt(math.prod(grid.lengths))
     return over_points(grid, roots.numpy(), walls)
+
+
+@lru_cache(maxsize=64)
+def _resolved(spectrum: Spectrum, grid: Grid, walls: Boundary, unresolved: float) -> None:
+    held = float(mode_variances(spectrum, grid, walls).sum())
+    missing = 1 - held / settled_variance(spectrum, grid.lengths, walls)
+    if missing > unresolved:
+        raise InputError(
+            f"random_fields: a grid of {' x '.join(map(str, grid.shape))} points is too coarse for {spectrum}:"
+            f" {missing:.0%} of the variance lies in shorter waves, and at most {unresolved:.0%} may"
+        )

@@ -93,6 +93,11 @@ class SquaredExponential:
 Spectrum = PowerLaw | Matern | SquaredExponential
 
 
+def spectrum_of(length: float, smoothness: float | None = None) -> Matern | SquaredExponential:
+    """The squared exponential of a correlation ``length``, or Matérn's where a ``smoothness`` is given."""
+    return SquaredExponential(length) if smoothness is None else Matern(smoothness, length)
+
+
 def mode_variances(spectrum: Spectrum, grid: Grid, walls: Boundary, *, power: float = 1.0) -> Float[Tensor, " *modes"]:
     """λ^power of every mode that the grid resolves, zero for the constant one.
 
