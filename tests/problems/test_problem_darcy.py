@@ -59,7 +59,7 @@ def test_permeability_in_3d_refines_with_the_grid() -> None:
 
 
 def test_shifts_that_the_grid_cannot_hold_are_left_out() -> None:
-    problem = Darcy(resolution=16, coefficient="log-normal", length=0.02)
+    problem = Darcy(resolution=16, coefficient="log-normal", length=0.04)
     assert [name for name in problem.shifts() if "length" in name] == []
     assert problem.shifts()
 
