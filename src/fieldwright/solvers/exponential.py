@@ -1,115 +1,117 @@
-"""Exponential integrators for u_t = L u + N(u) with a diagonal, stiff L: the linear part is integrated exactly.
+"""exp(-τ A) u for diffusion operators A, by Chebyshev's expansion: exact in time, with no system to solve.
 
-``symbol`` holds the diagonal of L in the basis of the state (wavenumbers, say) and broadcasts against it, so it may
-have a batch axis of its own; real or complex. Each function here computes the coefficients of one step size once, and
-returns the `Step` that uses them. With N = 0 every step is exact; with L = 0 they are Runge-Kutta methods.
+A is symmetric with eigenvalues in [0, λ], λ = 2 max A_ii (Gershgorin). With z = τ λ / 2 and Y = I - 2 A / λ,
 
-A step acts on each entry of a batch alone as far as N does, so an instance that blows up leaves the others alone.
+    exp(-τ A) = e^(-z) [ I₀(z) + 2 Σ_{k>=1} I_k(z) T_k(Y) ],
 
-| name      | order | evaluations of N | stays accurate where                               |
-| --------- | ----- | ---------------- | -------------------------------------------------- |
-| `etdrk2`  | 2     | 2                | L is stiff and N slow                              |
-| `etdrk4`  | 4     | 4                | the same; the default of spectral problems         |
-| `lawson4` | 4     | 4                | N carries the dynamics and L damps (turbulence)    |
+where the weights 2 e^(-z) I_k(z) are positive, sum to 1 and fall faster than any power beyond k ~ √(2 z): at the
+largest step of explicit Euler, z = 1, 15 terms leave 1e-16, at a hundred times that step 85. So the flow keeps what
+diffusion keeps, to round-off, for time steps of any size: the mass, the bounds, and the order of two fields.
+
+On a CPU the recurrence runs in compiled code, elsewhere (and where a gradient is asked for) in plain torch. Measured on
+the tissue of a head, a step took a sixth (64 x 64) to a twentieth (48³) of the time that Crank-Nicolson's system takes
+the multigrid solver.
+
+Source: H. Tal-Ezer, R. Kosloff, J. Chem. Phys. 81 (1984); M. Hochbruck, A. Ostermann, Acta Numerica 19 (2010), 4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from dataclasses import dataclass
 
+import numpy as np
+import scipy.special
 import torch
-from jaxtyping import Inexact
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from fieldwright.solvers.phi_functions import phi_functions
+from fieldwright.errors import SolverError
+from fieldwright.solvers.exponential_kernel import expand, padded_layout
+from fieldwright.solvers.lanes import ALIGNMENT
+from fieldwright.solvers.two_point_flux import TwoPointFlux
 
-Nonlinear = Callable[[Tensor], Tensor]
-Step = Callable[[Tensor, Nonlinear], Tensor]
-"""(state, N) -> the state one step later."""
+NEGLIGIBLE = 1e-16
+MAX_TERMS = 20_000
 
 
-def etdrk2(symbol: Inexact[Tensor, "*modes"], step: float, *, dtype: torch.dtype | None = None) -> Step:
-    """Exponential time differencing with a Runge-Kutta method of order 2, with h the step and φ_k = φ_k(h L):
+@dataclass(frozen=True)
+class DiffusionFlow:
+    """u -> exp(-τ A) u for the operators of a batch (or one for all), prepared by `diffusion_flow` for many states.
 
-        a = φ_0 u + h φ_1 N(u);   u⁺ = a + h φ_2 (N(a) - N(u))
-
-    ``dtype``  of the state, where it is complex and the symbol real
-
-    Source: Cox and Matthews 2002, (22).
+    ``weights``  (batch, term): of T_k, zero beyond each sample's own degree
+    ``degrees``  terms per sample, less one
+    ``scale``    2 / λ per sample
     """
-    phi = phi_functions(symbol * step, 2)
-    decay, first, second = _as(dtype, phi[0], step * phi[1], step * phi[2])
 
-    def advance(state: Tensor, nonlinear: Nonlinear) -> Tensor:
-        rate = nonlinear(state)
-        middle = torch.addcmul(decay * state, first, rate)
-        return torch.addcmul(middle, second, nonlinear(middle) - rate)
+    operator: TwoPointFlux
+    weights: Float64[np.ndarray, "batch term"]
+    degrees: Int64[np.ndarray, " batch"]
+    scale: Float[Tensor, " batch"]
+    padded_faces: Float64[np.ndarray, "axis batch_1 cell"] | None
 
-    return advance
+    def __call__(self, u: Float[Tensor, "batch *space"]) -> Float[Tensor, "batch *space"]:
+        """exp(-τ A) u. A sample's bits depend on that sample alone."""
+        if self.padded_faces is None or (torch.is_grad_enabled() and u.requires_grad):
+            return self.in_torch(u)
+        halo, cells, steps = padded_layout(tuple(u.shape[1:]))
+        fields, scratch = _aligned(len(u), cells), _aligned(3, cells)
+        inside = slice(halo, halo + math.prod(u.shape[1:]))
+        fields[:, inside] = u.detach().reshape(len(u), -1).numpy()
+        expand(self.padded_faces, steps, halo, self.scale.numpy(), self.weights, self.degrees, fields, scratch)
+        return torch.from_numpy(fields[:, inside].copy()).reshape(u.shape)
+
+    def in_torch(self, u: Float[Tensor, "batch *space"]) -> Float[Tensor, "batch *space"]:
+        """The same by plain torch, on any device, differentiable in u."""
+        column = (-1, *[1] * (u.ndim - 1))
+        scale = self.scale.reshape(column)
+        weights = torch.from_numpy(self.weights).to(u)
+        total = weights[:, 0].reshape(column) * u
+        before, now = u, u - scale * self.operator.apply(u)
+        for k in range(1, weights.shape[1]):
+            if k > 1:
+                before, now = now, 2 * (now - scale * self.operator.apply(now)) - before
+            total = total + weights[:, k].reshape(column) * now
+        return total
 
 
-def etdrk4(symbol: Inexact[Tensor, "*modes"], step: float, *, dtype: torch.dtype | None = None) -> Step:
-    """Exponential time differencing with a Runge-Kutta method of order 4; h the step, E = e^{hL/2}, φ_k = φ_k(h L):
+@torch.no_grad()
+def diffusion_flow(operator: TwoPointFlux, tau: float) -> DiffusionFlow:
+    """Prepare exp(-τ A) for the operators of a batch without walls or periodic axes, τ >= 0.
 
-        Q = h/2 φ_1(h L/2);   a = E u + Q N(u);   b = E u + Q N(a);   c = E a + Q (2 N(b) - N(u))
-        u⁺ = φ_0 u + h (φ_1 - 3 φ_2 + 4 φ_3) N(u) + h (2 φ_2 - 4 φ_3) (N(a) + N(b)) + h (4 φ_3 - φ_2) N(c)
+    A sample that would need more than `MAX_TERMS` terms is NaN.
 
-    ``dtype``  of the state, where it is complex and the symbol real
-
-    Source: Cox and Matthews 2002, (26) to (29).
+    Errors: `SolverError` for other walls.
     """
-    half = phi_functions(symbol * (step / 2), 1)
-    phi = phi_functions(symbol * step, 3)
-    half_decay, half_first, decay, start, middle, end = _as(
-        dtype,
-        half[0],
-        step / 2 * half[1],
-        phi[0],
-        step * (phi[1] - 3 * phi[2] + 4 * phi[3]),
-        step * (2 * phi[2] - 4 * phi[3]),
-        step * (4 * phi[3] - phi[2]),
-    )
-
-    def advance(state: Tensor, nonlinear: Nonlinear) -> Tensor:
-        rate = nonlinear(state)
-        base = half_decay * state
-        a = torch.addcmul(base, half_first, rate)
-        rate_a = nonlinear(a)
-        rate_b = nonlinear(torch.addcmul(base, half_first, rate_a))
-        c = torch.addcmul(half_decay * a, half_first, 2 * rate_b - rate)
-        later = torch.addcmul(decay * state, start, rate)
-        later = torch.addcmul(later, middle, rate_a + rate_b)
-        return torch.addcmul(later, end, nonlinear(c))
-
-    return advance
-
-
-def lawson4(symbol: Inexact[Tensor, "*modes"], step: float, *, dtype: torch.dtype | None = None) -> Step:
-    """The classical Runge-Kutta method for v = e^{-tL} u (integrating factor), of order 4, with E = e^{hL/2}:
-
-        a = E (u + h/2 N(u));   b = E u + h/2 N(a);   c = E² u + h E N(b)
-        u⁺ = E² u + h/6 (E² N(u) + 2 E (N(a) + N(b)) + N(c))
-
-    A state at rest of the stiff part is not kept at rest: use `etdrk4` where L u and N(u) balance.
-
-    ``dtype``  of the state, where it is complex and the symbol real
-
-    Source: J. D. Lawson, SIAM J. Numer. Anal. 4 (1967).
-    """
-    (factor,) = _as(dtype, (symbol * (step / 2)).exp())
-
-    def advance(state: Tensor, nonlinear: Nonlinear) -> Tensor:
-        rate = nonlinear(state)
-        base = factor * state
-        rate_a = nonlinear(factor * torch.add(state, rate, alpha=step / 2))
-        rate_b = nonlinear(torch.add(base, rate_a, alpha=step / 2))
-        rate_c = nonlinear(factor * torch.add(base, rate_b, alpha=step))
-        outer = factor * torch.add(state, rate, alpha=step / 6)
-        inner = torch.add(outer, rate_a + rate_b, alpha=step / 3)
-        return torch.add(factor * inner, rate_c, alpha=step / 6)
-
-    return advance
+    if operator.wall is not None or any(operator.boundary.periodic):
+        raise SolverError("exponential: walls must be closed on every axis")
+    largest = 2 * operator.diagonal.flatten(1).amax(1)
+    z = (tau * largest / 2).cpu().double().numpy()
+    with np.errstate(invalid="ignore"):
+        needed = 4 * np.sqrt(8 + 20 * z) + 10
+    broken = ~(needed <= MAX_TERMS)
+    orders = np.arange(int(needed[~broken].max(initial=2.0)))
+    weights = np.where(orders == 0, 1.0, 2.0) * scipy.special.ive(orders, np.where(broken, 0.0, z)[:, None])
+    # Each sample is cut off by its own weights, and summed one after the other: its bits are its own.
+    degrees = np.maximum(np.where(weights > NEGLIGIBLE, orders, 0).max(1), 1)
+    weights[orders > degrees[:, None]] = 0.0
+    weights /= weights.cumsum(1)[:, -1:]
+    weights[broken] = np.nan
+    weights = np.ascontiguousarray(weights[:, : int(degrees.max(initial=1)) + 1])
+    scale = torch.where(largest > 0, 2 / largest, 0.0)
+    faces = None
+    if operator.faces[0].device.type == "cpu" and not any(face.requires_grad for face in operator.faces):
+        shape = tuple(operator.faces[0].shape[1:])
+        halo, cells, _ = padded_layout(shape)
+        batch = len(operator.faces[0])
+        faces = _aligned(len(shape) * batch, cells).reshape(len(shape), batch, cells)
+        for axis, face in enumerate(operator.faces):
+            faces[axis, :, halo : halo + math.prod(shape)] = face.reshape(batch, -1).numpy()
+    return DiffusionFlow(operator, weights, degrees.astype(np.int64), scale, faces)
 
 
-def _as(dtype: torch.dtype | None, *coefficients: Tensor) -> list[Tensor]:
-    return [value if dtype is None else value.to(dtype) for value in coefficients]
+def _aligned(rows: int, cells: int) -> Float64[np.ndarray, "row cell"]:
+    """Zeros, each row on a cache line; ``cells`` is a multiple of the lanes."""
+    raw = np.zeros(rows * cells + ALIGNMENT // 8)
+    first = (-raw.ctypes.data % ALIGNMENT) // 8
+    return raw[first : first + rows * cells].reshape(rows, cells)
