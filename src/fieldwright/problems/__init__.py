@@ -1,41 +1,75 @@
 """Families of PDE instances: what is drawn, what is solved, what is conserved."""
 
+from fieldwright.problems.advection import Advection
+from fieldwright.problems.allen_cahn import AllenCahn
 from fieldwright.problems.base import Field, Problem, Settled, SteadyProblem, vector_field
+from fieldwright.problems.burgers import Burgers
 from fieldwright.problems.darcy import Darcy
 from fieldwright.problems.diffusion import diffusion_system
 from fieldwright.problems.evolution import EvolutionProblem
+from fieldwright.problems.gray_scott import GrayScott
+from fieldwright.problems.heat import Heat
+from fieldwright.problems.helmholtz import Helmholtz
+from fieldwright.problems.korteweg_de_vries import KortewegDeVries
+from fieldwright.problems.kuramoto_sivashinsky import KuramotoSivashinsky
 from fieldwright.problems.laws import Law
+from fieldwright.problems.periodic_symmetries import PeriodicSymmetry, periodic_symmetries
 from fieldwright.problems.poisson import Poisson
 from fieldwright.problems.random_bumps import random_bumps
 from fieldwright.problems.random_fields import gaussian_field
+from fieldwright.problems.random_harmonics import random_harmonics
 from fieldwright.problems.random_states import piecewise_constant, riemann_states
 from fieldwright.problems.random_vorticity import mcwilliams_vorticity
 from fieldwright.problems.random_waves import random_sines
 from fieldwright.problems.spectra import Matern, PowerLaw, SquaredExponential
+from fieldwright.problems.spectral_problem import SpectralProblem
 from fieldwright.problems.symmetries import BoxSymmetry, box_symmetries
 
-PROBLEMS: dict[str, type[Problem]] = {"darcy": Darcy, "poisson": Poisson}
+PROBLEMS: dict[str, type[Problem]] = {
+    "advection": Advection,
+    "allen_cahn": AllenCahn,
+    "burgers": Burgers,
+    "darcy": Darcy,
+    "gray_scott": GrayScott,
+    "heat": Heat,
+    "helmholtz": Helmholtz,
+    "korteweg_de_vries": KortewegDeVries,
+    "kuramoto_sivashinsky": KuramotoSivashinsky,
+    "poisson": Poisson,
+}
 
 __all__ = [
     "PROBLEMS",
+    "Advection",
+    "AllenCahn",
     "BoxSymmetry",
+    "Burgers",
     "Darcy",
     "EvolutionProblem",
     "Field",
+    "GrayScott",
+    "Heat",
+    "Helmholtz",
+    "KortewegDeVries",
+    "KuramotoSivashinsky",
     "Law",
     "Matern",
+    "PeriodicSymmetry",
     "Poisson",
     "PowerLaw",
     "Problem",
     "Settled",
+    "SpectralProblem",
     "SquaredExponential",
     "SteadyProblem",
     "box_symmetries",
     "diffusion_system",
     "gaussian_field",
     "mcwilliams_vorticity",
+    "periodic_symmetries",
     "piecewise_constant",
     "random_bumps",
+    "random_harmonics",
     "random_sines",
     "riemann_states",
     "vector_field",
