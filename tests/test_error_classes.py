@@ -13,6 +13,7 @@ KINDS = {
     "SolverError": ArithmeticError,
     "TrainingError": ArithmeticError,
     "StorageError": OSError,
+    "ClusterError": ConnectionError,
 }
 
 

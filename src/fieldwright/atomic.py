@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from fieldwright.errors import StorageError
@@ -13,15 +14,16 @@ PARTIAL = ".partial"
 _BLOCK = 1 << 22
 
 
-def write_atomically(path: Path, data: bytes | memoryview) -> str:
+def write_atomically(path: Path, data: bytes | memoryview, *, writer: str = "") -> str:
     """Write ``data`` under a temporary name, flush it to the disk, and rename it to ``path``.
 
     A reader sees the old file, or no file, or the whole of this one. The directory is flushed too, so that the name
-    survives a power cut. Returns the SHA-256 of the bytes, in hexadecimal.
+    survives a power cut. Returns the SHA-256 of the bytes, in hexadecimal. Where several processes may write the same
+    file at once, a word of each, its ``writer``, keeps their temporary names apart.
 
     Errors: `StorageError` when the disk is full, the place is not writable or is gone; nothing partial stays behind.
     """
-    partial = path.with_name(path.name + PARTIAL)
+    partial = path.with_name(f"{path.name}.{writer}{PARTIAL}" if writer else path.name + PARTIAL)
     digest = hashlib.sha256()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,6 +41,30 @@ def write_atomically(path: Path, data: bytes | memoryview) -> str:
             partial.unlink(missing_ok=True)
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path`` to write a file under; once that is done it is flushed to the disk and renamed.
+
+    For files that are too large to be put together in memory. `write_atomically` is for all others.
+
+    Errors: `StorageError` when it cannot be written; nothing partial stays behind then, nor after any other error.
+    """
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        with open(partial, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        _flush_directory(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and not isinstance(error, StorageError):
+            raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+        raise
 
 
 def checksum(path: Path) -> str:

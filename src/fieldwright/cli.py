@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fieldwright.errors import DataError, FieldwrightError
+from fieldwright.errors import DataError, FieldwrightError, InputError
 
 app = typer.Typer(
     name="fieldwright",
@@ -81,11 +81,36 @@ def generate(
     overrides: Overrides = None,
     out: Out = None,
     seed: Seed = None,
+    device: Annotated[str, typer.Option("--device", help="Where systems are solved: cpu, cuda or auto.")] = "cpu",
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="WHERE",
+            help="Make shards on local[:N] processes, a Dask scheduler's tcp://HOST:PORT, or slurm[:JOBS].",
+            show_default=False,
+        ),
+    ] = None,
+    cluster_option: Annotated[
+        list[str] | None,
+        typer.Option("--cluster-option", metavar="KEY=VALUE", help="Of SLURM jobs: cores=64, memory=120GB, queue=..."),
+    ] = None,
+    cluster_timeout: Annotated[
+        float, typer.Option("--cluster-timeout", help="Seconds within which a scheduler has to answer.")
+    ] = 10.0,
+    plan: Annotated[bool, typer.Option("--plan", help="Measure what it would cost; generate nothing.")] = False,
+    nodes: Annotated[
+        int | None, typer.Option("--nodes", min=1, help="With --plan: nodes of a cluster.", show_default=False)
+    ] = None,
+    cores: Annotated[
+        int | None, typer.Option("--cores", min=1, help="With --plan: cores of each node.", show_default=False)
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Draw and solve a dataset alone: samples=N training samples, or the splits data.train, data.valid, data.test."""
-    from fieldwright.pipeline import generate_stage, plain
+    from fieldwright.datasets import Cluster
+    from fieldwright.pipeline import estimate_stage, generate_stage, plain
     from fieldwright.recipe import load_recipe, recipe_name
 
     asked = [f"data.train={o.partition('=')[2]}" if o.startswith("samples=") else o for o in overrides or []]
@@ -96,11 +121,23 @@ def generate(
         for split, count in chosen.data.counts.items()
     }
     path = out or Path("datasets") / recipe_name(recipe)
-    summary = generate_stage(chosen, path, counts=counts, reporter=_reporter(quiet))
+    if plan:
+        model = estimate_stage(chosen, path, counts=counts, device=device, reporter=_reporter(quiet))
+        workers = (nodes or 1) * (cores or 1) if nodes or cores else None
+        _print(plain(model.to_dict(workers)), "\n".join(model.lines(workers)), as_json=as_json)
+        return
+    if nodes or cores:
+        raise InputError("--nodes and --cores are for --plan; where shards are made, --cluster says")
+    if cluster_option and cluster is None:
+        raise InputError("--cluster-option is for --cluster slurm")
+    where = None if cluster is None else Cluster(cluster, _pairs(cluster_option or []), cluster_timeout)
+    summary = generate_stage(chosen, path, counts=counts, device=device, cluster=where, reporter=_reporter(quiet))
     facts = {**plain(summary), "samples": sum(summary.samples.values()), "splits": summary.samples, "path": str(path)}
+    failed = sum(map(len, summary.failed.values()))
     text = (
         f"{facts['samples']} samples in {summary.shards} shards at {path}, {summary.solve_seconds:.2f} s of solving by"
         f" {summary.solver}, worst relative residual {summary.worst_residual:.1e}"
+        + (f"; {failed} did not converge and are not stored" if failed else "")
     )
     _print(facts, text, as_json=as_json)
 
@@ -260,6 +297,14 @@ def _do_stages(
     chosen = load_recipe(recipe, _with_seed(overrides or [], seed))
     directory = out or Path("runs") / recipe_name(recipe)
     return pipeline.run(chosen, directory, device=device, until=until, reporter=_reporter(quiet))
+
+
+def _pairs(options: list[str]) -> dict[str, str]:
+    pairs = [option.partition("=") for option in options]
+    for option, (key, equals, _) in zip(options, pairs, strict=True):
+        if not (key and equals):
+            raise InputError(f"--cluster-option '{option}'; write KEY=VALUE, such as cores=64")
+    return {key: value for key, _, value in pairs}
 
 
 def _with_seed(overrides: list[str], seed: int | None) -> list[str]:

@@ -31,3 +31,7 @@ class TrainingError(FieldwrightError, ArithmeticError):
 
 class StorageError(FieldwrightError, OSError):
     """A write that failed: full disk, no permission, vanished directory."""
+
+
+class ClusterError(FieldwrightError, ConnectionError):
+    """Workers that cannot be reached, go away or keep dying."""

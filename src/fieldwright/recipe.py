@@ -27,16 +27,14 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    field_validator,
 )
 
 from fieldwright.analysis.evaluate import EvaluationSettings
-from fieldwright.errors import RecipeError
+from fieldwright.errors import InputError, RecipeError
 from fieldwright.operators import OPERATORS
 from fieldwright.problems import PROBLEMS, Problem
 from fieldwright.problems.named import named_problem
 from fieldwright.settings import allowed, checked_settings, first_line, named_class, validate
-from fieldwright.solvers import METHODS
 from fieldwright.training import Phase
 
 OPERATOR_SUPPLIED = ("in_channels", "out_channels", "dimension")
@@ -72,15 +70,9 @@ class Data(Section):
     valid: PositiveInt = 100
     test: PositiveInt = 200
     solver: str = "auto"
-    rtol: Annotated[float, Field(gt=0, lt=1)] = 1e-8
+    rtol: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """None: the problem's own; a checked recipe holds the number."""
     shard_samples: PositiveInt = 250
-
-    @field_validator("solver")
-    @classmethod
-    def _solver_is_known(cls, name: str) -> str:
-        if name not in METHODS:
-            raise ValueError(f"'{name}'; {allowed(name, METHODS)}")
-        return name
 
     @property
     def counts(self) -> dict[str, int]:
@@ -175,8 +167,14 @@ def check_recipe(tree: dict[str, Any]) -> Recipe:
         "operator": Named(kind=recipe.operator.kind, **operator),
     }
     recipe = recipe.model_copy(update=named)
-    recipe.build_problem()
+    built = recipe.build_problem()
+    try:
+        built.check_method(recipe.data.solver)
+    except InputError as error:
+        raise RecipeError(f"data.solver: {first_line(error)}") from error
     recipe.training.to_phases()
+    if recipe.data.rtol is None:
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"rtol": built.rtol})})
     return recipe
 
 

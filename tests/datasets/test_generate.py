@@ -18,10 +18,10 @@ import torch
 from tiny_problem import Halving
 
 from fieldwright.datasets import FieldDataset, generate
-from fieldwright.datasets.generate import _plan
-from fieldwright.datasets.plan import SPLIT_ORIGINS
+from fieldwright.datasets.plan import SPLIT_ORIGINS, Plan
+from fieldwright.datasets.settle import asked_plan
 from fieldwright.errors import DataError, InputError, SolverError, StorageError
-from fieldwright.problems import Darcy
+from fieldwright.problems import Darcy, Problem
 
 COUNTS = {"train": 10, "valid": 3, "test": 4}
 
@@ -167,8 +167,8 @@ def test_impossible_settings_are_refused_before_anything_is_written(tmp_path: Pa
 def test_two_generators_do_not_share_a_directory(tmp_path: Path):
     class Reentrant(Halving):
         def sample(self, indices: Sequence[int], seed: int) -> torch.Tensor:
-            with pytest.raises(StorageError, match="another generation is at work"):
-                generate(Halving(), tmp_path, counts=COUNTS, seed=7)
+            with pytest.raises(StorageError, match="another process is at work"):
+                generate(self, tmp_path, counts={"train": 2}, seed=7)
             return super().sample(indices, seed)
 
     assert generate(Reentrant(), tmp_path, counts={"train": 2}, seed=7).samples == {"train": 2}
@@ -226,11 +226,14 @@ def dense(problem: Darcy, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Ten
     return torch.from_numpy(matrices), system.rhs.flatten(1)
 
 
+def plan_of(problem: Problem, **changes) -> Plan:
+    asked = {"counts": {"train": 5}, "seed": 0, "solver": "auto", "rtol": None, "shard_samples": 256, "device": "cpu"}
+    return asked_plan(problem, **{**asked, **changes})
+
+
 def test_shard_stays_below_256_mebibytes():
-    plan = _plan(Halving(256, 3), counts={"train": 5}, seed=0, solver="auto", rtol=1e-8, shard_samples=256)
-    assert plan.shard_samples == 1
-    plan = _plan(Halving(64, 3), counts={"train": 5}, seed=0, solver="auto", rtol=1e-8, shard_samples=256)
-    assert plan.shard_samples == 2**28 // (3 * 4 * 64**3)
+    assert plan_of(Halving(256, 3)).shard_samples == 1
+    assert plan_of(Halving(64, 3)).shard_samples == 2**28 // (3 * 4 * 64**3)
 
 
 def test_solver_asked_for_by_name_is_the_one_that_is_pinned(tmp_path: Path):

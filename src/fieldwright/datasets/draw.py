@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from fieldwright.atomic import write_atomically
 from fieldwright.datasets.inspect import dataset_directory
 from fieldwright.datasets.read import FieldDataset
 from fieldwright.errors import DataError
 from fieldwright.grids import Grid
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Dark to light without a turn in brightness: the same picture on a grey printer and to colour-blind eyes.
 _COLOURS = "cividis"
@@ -26,6 +28,10 @@ def draw_samples(path: str | Path, out_png: str | Path, *, split: str | None = N
 
     Errors: `DataError` for a dataset that cannot be read, `StorageError` when the picture cannot be written.
     """
+    # Here and not above: every worker of a cluster imports this room, and none of them draws.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     root = dataset_directory(Path(path))
     dataset = FieldDataset(root, split or _first_split(root), verify=False)
     rows = min(count, len(dataset))

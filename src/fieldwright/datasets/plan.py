@@ -16,10 +16,15 @@ from fieldwright.atomic import write_atomically
 from fieldwright.errors import DataError
 
 PLAN_FILE = "dataset.json"
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, FORMAT)
+"""Formats of plans that are understood; a dataset of format 1 can be read, and not be added to."""
 
-SPLIT_ORIGINS: dict[str, int] = {"train": 0, "valid": 1_000_000_000, "test": 2_000_000_000}
+SPLIT_SAMPLES = 1_000_000_000
+SPLIT_ORIGINS: dict[str, int] = {"train": 0, "valid": SPLIT_SAMPLES, "test": 2 * SPLIT_SAMPLES}
 """The problem's sample index at which each split begins: far apart, so that no two splits share a draw."""
+
+_SETTLED = ("method", "chunk_samples", "scales")
 
 
 @dataclass(frozen=True)
@@ -42,13 +47,18 @@ class Shard:
         origin = SPLIT_ORIGINS[self.split]
         return range(origin + self.start, origin + self.stop)
 
+    def __str__(self) -> str:
+        return f"{self.file} ({self.split} samples {self.start} to {self.stop - 1})"
+
 
 @dataclass(frozen=True)
 class Plan:
     """The settings of a generation.
 
     ``solver`` is what was asked for, ``method`` the method that every shard is solved with: it is settled once, because
-    two methods that meet the same tolerance differ in their last bits. ``scales`` are the units of storage per field.
+    two methods that meet the same tolerance differ in their last bits. So is ``chunk_samples``, how many samples are
+    drawn and solved together: the last bits of a batched solver may depend on who shares the batch. ``scales`` are the
+    units of storage per field.
     """
 
     kind: str
@@ -58,7 +68,9 @@ class Plan:
     shard_samples: int
     solver: str
     rtol: float
+    device: str = "cpu"
     method: str = ""
+    chunk_samples: int = 0
     scales: dict[str, float] | None = None
     format: int = FORMAT
 
@@ -79,8 +91,8 @@ class Plan:
     def check_same(self, other: Plan, root: Path) -> None:
         """Errors: `DataError` naming the first setting in which ``other`` (on disk at ``root``) differs."""
         mine, theirs = _flat(asdict(self)), _flat(asdict(other))
-        for name in mine.keys() | theirs.keys():
-            if name.partition(".")[0] in ("method", "scales"):
+        for name in [*mine, *(theirs.keys() - mine.keys())]:
+            if name.partition(".")[0] in _SETTLED:
                 continue
             if mine.get(name) != theirs.get(name):
                 raise DataError(
@@ -103,8 +115,9 @@ def read_plan(root: Path) -> Plan | None:
         return None
     try:
         facts = json.loads(path.read_text())
-        if facts.get("format") != FORMAT:
-            raise DataError(f"{path}: has format {facts.get('format')!r}; this version reads {FORMAT}")
+        if facts.get("format") not in READABLE:
+            known = " and ".join(map(str, READABLE))
+            raise DataError(f"{path}: has format {facts.get('format')!r}; this version reads {known}")
         return Plan(**facts)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         if isinstance(error, DataError):
@@ -118,6 +131,8 @@ class Record:
 
     ``failed`` are indices within the split. ``samples`` may be 0: then every sample failed and there is no file.
     ``worst_residual`` is the largest true relative residual of the float64 solutions, before rounding to float32.
+    ``solve_seconds`` and ``draw_seconds`` are those of all threads over their number. ``moments`` are the shard's part
+    of the dataset's statistics: `fieldwright.datasets.statistics.ShardMoments`, as plain values.
     """
 
     samples: int
@@ -126,10 +141,12 @@ class Record:
     failed: list[int]
     worst_residual: float
     solve_seconds: float
+    draw_seconds: float = 0.0
+    moments: dict[str, Any] | None = None
 
-    def write(self, path: Path) -> None:
-        """Write the record beside its shard, whole or not at all."""
-        write_atomically(path, json.dumps(asdict(self), indent=2).encode() + b"\n")
+    def write(self, path: Path, *, writer: str = "") -> None:
+        """Write the record beside its shard, whole or not at all; ``writer`` as in `write_atomically`."""
+        write_atomically(path, json.dumps(asdict(self), indent=2).encode() + b"\n", writer=writer)
 
 
 def read_record(path: Path) -> Record | None:

@@ -8,7 +8,7 @@ One shard holds N samples of T stored times on one grid of D dimensions:
     /t0_fields            scalar fields   (N, T, X, Y, Z)
     /t1_fields            vector fields   (N, T, X, Y, Z, D)
     /t2_fields            tensor fields   (N, T, X, Y, Z, D, D)
-    /boundary_conditions  one group per condition: bc_type WALL or PERIODIC, and the mask of its points
+    /boundary_conditions  one group per condition: bc_type WALL, OPEN or PERIODIC, and the mask of its points
     /fieldwright          ours: the grid's centring and box, where the samples come from, how well each was solved
 
 A field that does not vary with the sample or with time lacks that axis. Arrays are float32 and contiguous, so each has
@@ -29,9 +29,19 @@ import numpy as np
 
 from fieldwright.atomic import write_atomically
 from fieldwright.errors import InputError
-from fieldwright.grids import AXES, Boundary, Grid
+from fieldwright.grids import AXES, CONDITIONS, Boundary, Grid
 
 _TEXT = h5py.string_dtype()
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The conditions at the walls of data made elsewhere: "wall" and "open" beside the words of `Boundary`.
+
+    ``sides`` holds a pair of words per axis; none at all where nothing is known, which readers take as open.
+    """
+
+    sides: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,7 @@ class StoredField:
 
     ``unit`` is that of the values. They are stored divided by ``scale``: The Well's normalisers clip standard
     deviations at 1e-4, so a field whose natural scale is far below one needs a smaller unit on disk.
+    ``in_storage_unit`` says that ``values`` are divided already.
     """
 
     name: str
@@ -49,6 +60,7 @@ class StoredField:
     time_varying: bool = True
     unit: str = "1"
     scale: float = 1.0
+    in_storage_unit: bool = False
     description: str = ""
 
 
@@ -81,7 +93,7 @@ class ShardContent:
 
     dataset_name: str
     grid: Grid
-    boundary: Boundary
+    boundary: Boundary | Sides
     samples: int
     times: np.ndarray
     fields: tuple[StoredField, ...]
@@ -93,7 +105,7 @@ class ShardContent:
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise InputError(f"shard: {self.samples} samples; at least one is needed")
-        if len(self.boundary.sides) != self.grid.dimension:
+        if len(self.boundary.sides) != self.grid.dimension and self.boundary != Sides():
             raise InputError(f"shard: {len(self.boundary.sides)} axes of walls for a {self.grid.dimension}D grid")
         names = [entry.name for entry in (*self.fields, *self.scalars)]
         for name in names:
@@ -112,12 +124,14 @@ class ShardContent:
         return (self.samples,) * entry.sample_varying + (len(self.times),) * entry.time_varying
 
 
-def write_shard(path: Path, content: ShardContent) -> str:
+def write_shard(path: Path, content: ShardContent, *, writer: str = "") -> str:
     """Write one shard, atomically; returns its SHA-256. The same content gives the same bytes.
+
+    ``writer`` as in `write_atomically`.
 
     Errors: `StorageError` when it cannot be written; no file is left then.
     """
-    return write_atomically(Path(path), shard_image(content))
+    return write_atomically(Path(path), shard_image(content), writer=writer)
 
 
 def shard_image(content: ShardContent) -> bytes:
@@ -195,7 +209,10 @@ def _write_boundary(group: h5py.Group, content: ShardContent) -> None:
         if low == high:
             conditions = {f"{name}_{_kind(low).lower()}": (low, [0, n - 1])}
         else:
-            conditions = {f"{name}_wall_low": (low, [0]), f"{name}_wall_high": (high, [n - 1])}
+            conditions = {
+                f"{name}_{_kind(condition).lower()}_{end}": (condition, [place])
+                for condition, end, place in ((low, "low", 0), (high, "high", n - 1))
+            }
         for title, (condition, places) in conditions.items():
             mask = np.zeros(n, bool)
             mask[places] = True
@@ -205,7 +222,8 @@ def _write_boundary(group: h5py.Group, content: ShardContent) -> None:
             entry.attrs["associated_fields"] = _words([])
             entry.attrs["sample_varying"] = False
             entry.attrs["time_varying"] = False
-            entry.attrs["fieldwright_kind"] = condition
+            if condition in CONDITIONS:
+                entry.attrs["fieldwright_kind"] = condition
             entry.create_dataset("mask", data=mask)
 
 
@@ -221,7 +239,7 @@ def _write_own(group: h5py.Group, content: ShardContent) -> None:
 
 def _kind(condition: str) -> str:
     # The Well's enumeration has no word for what a wall does; Dirichlet and Neumann are both its WALL.
-    return "PERIODIC" if condition == "periodic" else "WALL"
+    return {"periodic": "PERIODIC", "open": "OPEN"}.get(condition, "WALL")
 
 
 def _words(words: Iterable[str]) -> np.ndarray:
@@ -230,7 +248,8 @@ def _words(words: Iterable[str]) -> np.ndarray:
 
 def _stored(entry: StoredField) -> np.ndarray:
     values = np.asarray(entry.values)
-    return np.ascontiguousarray(values if entry.scale == 1 else values / entry.scale, np.float32)
+    divided = entry.in_storage_unit or entry.scale == 1
+    return np.ascontiguousarray(values if divided else values / entry.scale, np.float32)
 
 
 def _check(entry: StoredField | StoredScalar, shape: tuple[int, ...]) -> None:

@@ -6,13 +6,14 @@ from fieldwright.pipeline.environment import environment
 from fieldwright.pipeline.figures import figures, five_figures
 from fieldwright.pipeline.predict import predict_file
 from fieldwright.pipeline.run import STAGES, RunSummary, run, summarise_run
-from fieldwright.pipeline.stages import generate_stage, plain
+from fieldwright.pipeline.stages import estimate_stage, generate_stage, plain
 
 __all__ = [
     "STAGES",
     "RunDirectory",
     "RunSummary",
     "environment",
+    "estimate_stage",
     "evaluate_again",
     "figures",
     "five_figures",

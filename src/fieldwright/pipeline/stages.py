@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,11 @@ import torch
 from torch import nn
 
 from fieldwright.analysis import Evaluation, evaluate
-from fieldwright.datasets import FieldDataset, GenerationSummary, Normalizer, generate
-from fieldwright.errors import FieldwrightError, InputError, RecipeError, StorageError
+from fieldwright.datasets import Cluster, FieldDataset, GenerationSummary, Normalizer, generate
+from fieldwright.datasets.cost import CostModel, estimate_cost
+from fieldwright.datasets.generate import check_room
+from fieldwright.datasets.settle import sample_bytes
+from fieldwright.errors import FieldwrightError, InputError, RecipeError
 from fieldwright.operators import OPERATORS, build_operator
 from fieldwright.pipeline.directory import RunDirectory
 from fieldwright.problems import Problem
@@ -36,8 +38,8 @@ def plan(recipe: Recipe, directory: Path) -> str:
     problem, operator = recipe.build_problem(), seeded_operator(recipe)
     check_operator(operator, problem, recipe.operator.kind)
     counts = recipe.data.counts
-    per_sample = 4 * problem.grid.points * (len(problem.inputs) + 2 * len(problem.outputs))
-    check_disk(directory, per_sample * sum(counts.values()))
+    if not (directory / "dataset").exists():  # what is missing of one that is begun, `generate` knows
+        check_room(directory, sample_bytes(problem) * sum(counts.values()))
     size = " x ".join(map(str, problem.grid.shape))
     weights = sum(p.numel() for p in operator.parameters())
     return (
@@ -60,7 +62,13 @@ def budget(recipe: Recipe) -> str:
 
 
 def generate_stage(
-    recipe: Recipe, path: Path, *, counts: dict[str, int] | None = None, reporter: Reporter
+    recipe: Recipe,
+    path: Path,
+    *,
+    counts: dict[str, int] | None = None,
+    device: str = "cpu",
+    cluster: Cluster | None = None,
+    reporter: Reporter,
 ) -> GenerationSummary:
     """Draw, solve and store what is missing of the dataset."""
     return generate(
@@ -71,6 +79,25 @@ def generate_stage(
         solver=recipe.data.solver,
         rtol=recipe.data.rtol,
         shard_samples=recipe.data.shard_samples,
+        device=device,
+        cluster=cluster,
+        reporter=reporter,
+    )
+
+
+def estimate_stage(
+    recipe: Recipe, path: Path, *, counts: dict[str, int] | None = None, device: str = "cpu", reporter: Reporter
+) -> CostModel:
+    """Measure what generating the dataset would cost, without making it."""
+    return estimate_cost(
+        recipe.build_problem(),
+        path,
+        counts=counts or recipe.data.counts,
+        seed=recipe.seed,
+        solver=recipe.data.solver,
+        rtol=recipe.data.rtol,
+        shard_samples=recipe.data.shard_samples,
+        device=device,
         reporter=reporter,
     )
 
@@ -173,18 +200,6 @@ def check_operator(operator: nn.Module, problem: Problem, name: str) -> None:
     found = tuple(getattr(fields, "shape", ()))
     if found != expected:
         raise RecipeError(f"operator: {name} returned fields of shape {found}; {expected} is needed")
-
-
-def check_disk(directory: Path, needed: int) -> None:
-    """Errors: `StorageError` when less than ``needed`` bytes are free where ``directory`` is or will be."""
-    there = directory.absolute()
-    while not there.exists():
-        there = there.parent
-    free = shutil.disk_usage(there).free
-    if needed > free:
-        raise StorageError(
-            f"{directory}: the dataset needs {needed / 2**30:.3g} GiB and the disk has {free / 2**30:.3g} GiB free"
-        )
 
 
 def plain(value: Any) -> Any:

@@ -20,7 +20,8 @@ from torch import Tensor
 from fieldwright.errors import InputError
 from fieldwright.grids import AXES, Boundary, Grid
 from fieldwright.progress import SILENT, Reporter
-from fieldwright.solvers import Solution, StencilSystem, choose, solve
+from fieldwright.settings import allowed
+from fieldwright.solvers import METHODS, Solution, StencilSystem, choose, solve
 
 Symmetry = Callable[[Tensor], Tensor]
 _UNKNOWNS_WORTH_A_PILOT = 1 << 28
@@ -142,6 +143,10 @@ class Problem(abc.ABC):
         """
         return Settled(self.solve(inputs, rtol=rtol, method=method)[1].method if method == "auto" else method)
 
+    def check_method(self, method: str) -> None:
+        """Errors: `InputError` for a method that `solve` does not know; a problem may leave the refusal to `solve`."""
+        return None
+
     def symmetries(self) -> tuple[Symmetry, ...]:
         """Maps of fields (… *space) under which the family is equivariant, identity first; used to augment data."""
         return (lambda field: field,)
@@ -213,6 +218,10 @@ class SteadyProblem(Problem):
         pays = samples is None or samples * self.grid.points >= _UNKNOWNS_WORTH_A_PILOT
         choice = choose(self.system(inputs), rtol=rtol, pilot=pays, reporter=reporter)
         return Settled(choice.method, choice.reason)
+
+    def check_method(self, method: str) -> None:
+        if method not in METHODS:
+            raise InputError(f"method '{method}'; {allowed(method, METHODS)}")
 
     def residual(
         self, inputs: Float[Tensor, "batch channel *space"], outputs: Float[Tensor, "batch channel_out *space"]

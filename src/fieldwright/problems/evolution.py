@@ -214,6 +214,9 @@ class EvolutionProblem(Problem):
             f"{steps} steps, checked", f"halving them changes four in five of {len(inputs)} pilots by at most {rtol:g}"
         )
 
+    def check_method(self, method: str) -> None:
+        self._steps_of(method)
+
     def _steps_of(self, method: str) -> tuple[int | None, bool]:
         """(steps per frame, whether they are checked by halving) of a method's name; None: to be found."""
         if method == "auto":
