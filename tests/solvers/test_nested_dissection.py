@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from fieldwright.grids import Boundary
 from fieldwright.solvers import nested_dissection
-from fieldwright.solvers.nested_dissection import dissect, find_fronts
+from fieldwright.solvers.fronts import find_fronts
+from fieldwright.solvers.nested_dissection import dissect
 from fieldwright.solvers.stencil import StencilSystem
 
 NINE_POINTS = tuple((i, j) for i in (-1, 0, 1) for j in (-1, 0, 1))
@@ -31,10 +32,11 @@ def _fronts(shape, offsets, *, symmetric, walls="dirichlet"):
 def test_every_unknown_is_eliminated_once_and_children_come_first(shape, periodic, reach):
     offsets = [tuple(reach * step for step in offset) for offset in unit_offsets(len(shape))]
     nodes = dissect(tuple(shape), tuple(periodic[: len(shape)]), offsets)
-    assert np.array_equal(np.sort(np.concatenate([points for points, _ in nodes])), np.arange(np.prod(shape)))
-    assert all(child < parent for parent, (_, children) in enumerate(nodes) for child in children)
-    assert sorted(c for _, children in nodes for c in children) == list(range(len(nodes) - 1))
-    assert max(len(children) for _, children in nodes) <= 2
+    count = len(nodes.first) - 1
+    assert np.array_equal(np.sort(nodes.order), np.arange(np.prod(shape)))
+    assert np.all(np.diff(nodes.first) > 0)
+    assert np.all(nodes.children < np.arange(count))
+    assert sorted(nodes.children[nodes.children >= 0]) == list(range(count - 1))
 
 
 @pytest.mark.parametrize("offsets", [unit_offsets(2), NINE_POINTS, (*unit_offsets(2), (2, 0), (0, -2))])
@@ -42,19 +44,23 @@ def test_every_unknown_is_eliminated_once_and_children_come_first(shape, periodi
 def test_sides_of_a_separator_do_not_touch(offsets, periodic):
     size = 16
     nodes = dissect((size, size), periodic, offsets)
-    members = [set(points.tolist()) for points, _ in nodes]
-    steps = {*offsets, *(tuple(-s for s in o) for o in offsets)}
-    for i, (_, children) in enumerate(nodes):
-        for c in children:
-            members[i] |= members[c]
-        if len(children) == 2:
-            left, right = (members[c] for c in children)
-            for point in left:
-                place = np.array(divmod(point, size))
-                for step in steps:
-                    beside = place + step
-                    beside = np.where(periodic, beside % size, beside)
-                    assert not (np.all((beside >= 0) & (beside < size)) and int(beside @ [size, 1]) in right)
+    members = [set(points.tolist()) for points in np.split(nodes.order, nodes.first[1:-1])]
+    borders = [set(points.tolist()) for points in np.split(nodes.border, nodes.border_at[1:-1])]
+    steps = np.array([*offsets, *(tuple(-s for s in o) for o in offsets)])
+
+    def touched(points):
+        """The neighbours of a set of points outside it."""
+        beside = np.array([divmod(point, size) for point in points])[:, None] + steps
+        beside = np.where(periodic, beside % size, beside)
+        kept = np.all((beside >= 0) & (beside < size), axis=-1)
+        return set((beside[kept] @ [size, 1]).tolist()) - points
+
+    for i in range(len(members)):
+        left, right = (members[c] if c >= 0 else set() for c in nodes.children[:, i])
+        members[i] |= left | right
+        assert left.isdisjoint(right)
+        assert not left or touched(left).isdisjoint(right)
+        assert borders[i] == touched(members[i])
 
 
 @pytest.mark.parametrize("symmetric", [True, False])

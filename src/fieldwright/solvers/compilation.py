@@ -10,7 +10,7 @@ from numba.core.dispatcher import Dispatcher
 from fieldwright.progress import Reporter
 
 KERNELS = {
-    "direct": ("lane_refinement",),
+    "direct": ("nested_dissection", "fronts", "lane_refinement"),
     "multigrid": ("multigrid_2d", "multigrid_3d"),
 }
 

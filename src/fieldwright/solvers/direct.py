@@ -21,8 +21,8 @@ from torch import Tensor
 from fieldwright.errors import SolverError
 from fieldwright.grids import Boundary
 from fieldwright.solvers import lane_refinement, multifrontal
+from fieldwright.solvers.fronts import Fronts, find_fronts
 from fieldwright.solvers.lanes import LANES
-from fieldwright.solvers.nested_dissection import Fronts, find_fronts
 from fieldwright.solvers.reference import reference
 from fieldwright.solvers.stencil import Solution, StencilSystem
 

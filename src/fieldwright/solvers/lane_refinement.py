@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fieldwright.solvers.fronts import TILE, Fronts
 from fieldwright.solvers.lane_packing import pack, unpack
 from fieldwright.solvers.lane_tiles import constant, converted, doubled, where_positive
 from fieldwright.solvers.lanes import LANES, aligned, compiled, inner, larger, load, spread, store
 from fieldwright.solvers.multifrontal import factor, substitute
-from fieldwright.solvers.nested_dissection import TILE, Fronts
 
 FAST = 0.1
 DIRECTIONS = 8

@@ -10,8 +10,8 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from fieldwright.solvers.fronts import TILE
 from fieldwright.solvers.lanes import CONTRACT, LANES, Lanes, intrinsic
-from fieldwright.solvers.nested_dissection import TILE
 
 _CELLS = [(r, s) for r in range(TILE) for s in range(TILE)]
 _INTEGER = ir.IntType(64)

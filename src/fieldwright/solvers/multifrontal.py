@@ -23,9 +23,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fieldwright.solvers.fronts import TILE, Fronts
 from fieldwright.solvers.lane_tiles import constant, converted, subtract_product, update_of_leaf, update_of_parent
 from fieldwright.solvers.lanes import aligned, compiled, inner, load, store
-from fieldwright.solvers.nested_dissection import TILE, Fronts
 
 
 class Factors(NamedTuple):
