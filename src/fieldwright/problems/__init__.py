@@ -4,6 +4,7 @@ from fieldwright.problems.advection import Advection
 from fieldwright.problems.allen_cahn import AllenCahn
 from fieldwright.problems.base import Field, Problem, Settled, SteadyProblem, vector_field
 from fieldwright.problems.burgers import Burgers
+from fieldwright.problems.convection_diffusion import ConvectionDiffusion
 from fieldwright.problems.darcy import Darcy
 from fieldwright.problems.diffusion import diffusion_system
 from fieldwright.problems.evolution import EvolutionProblem
@@ -24,11 +25,13 @@ from fieldwright.problems.random_waves import random_sines
 from fieldwright.problems.spectra import Matern, PowerLaw, SquaredExponential
 from fieldwright.problems.spectral_problem import SpectralProblem
 from fieldwright.problems.symmetries import BoxSymmetry, box_symmetries
+from fieldwright.problems.thermal import Thermal
 
 PROBLEMS: dict[str, type[Problem]] = {
     "advection": Advection,
     "allen_cahn": AllenCahn,
     "burgers": Burgers,
+    "convection_diffusion": ConvectionDiffusion,
     "darcy": Darcy,
     "gray_scott": GrayScott,
     "heat": Heat,
@@ -36,6 +39,7 @@ PROBLEMS: dict[str, type[Problem]] = {
     "korteweg_de_vries": KortewegDeVries,
     "kuramoto_sivashinsky": KuramotoSivashinsky,
     "poisson": Poisson,
+    "thermal": Thermal,
 }
 
 __all__ = [
@@ -44,6 +48,7 @@ __all__ = [
     "AllenCahn",
     "BoxSymmetry",
     "Burgers",
+    "ConvectionDiffusion",
     "Darcy",
     "EvolutionProblem",
     "Field",
@@ -62,6 +67,7 @@ __all__ = [
     "SpectralProblem",
     "SquaredExponential",
     "SteadyProblem",
+    "Thermal",
     "box_symmetries",
     "diffusion_system",
     "gaussian_field",
