@@ -101,7 +101,7 @@ def test_a_problem_in_time_races_with_its_fewest_time_steps_on_its_grid_and_on_c
     truth = exact_decay(problem, inputs, problem.interval)
     speed = compare_speed(Instant(), problem, inputs, truth, target=1e-3)
     # n steps of Heun's method err by n (k Δ / n)³ / 6; k is 2 and 3 about the median and Δ = 1/4, so n = 8.
-    assert [s.name for s in speed.solvers] == ["8 time steps on 8 × 8", "8 time steps on 4 × 4"]
+    assert [s.name for s in speed.solvers] == ["8-step 8 × 8", "8-step 4 × 4"]
     for solver in speed.solvers:
         assert solver.kind == "ours"
         assert solver.rtol is None
@@ -113,7 +113,7 @@ def test_grids_that_are_too_coarse_for_the_target_are_left_out():
     problem = Decay(resolution=8)
     inputs = problem.sample(range(16), seed=0)
     speed = compare_speed(Instant(), problem, inputs, exact_decay(problem, inputs, problem.interval), target=1e-3)
-    assert [s.name for s in speed.solvers] == ["8 time steps on 8 × 8"]
+    assert [s.name for s in speed.solvers] == ["8-step 8 × 8"]
     assert speed.left_out == {"4 × 4": "does not reach an error of 1.0e-03"}
 
 

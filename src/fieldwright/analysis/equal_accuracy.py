@@ -238,14 +238,14 @@ def _time_steps(
     found: list[_Sufficient] = []
     other, resolution = problem, min(problem.grid.shape)
     while True:
-        shape = " × ".join(map(str, other.grid.shape))
+        shape = " × ".join(map(str, other.grid.shape)) + "-point" * (problem.grid.dimension == 1)
         there = resample(inputs, problem.grid, other.grid, order=_mean_or_cubic(problem.grid, other.grid))
         for steps in (2**k for k in range(13)):
             answer, _ = other.solve(there[:pilots], method=f"{steps} steps")
             back = resample(answer.double(), other.grid, problem.grid)
             error = float(relative_l2(back, truth[:pilots].double(), problem.grid).nan_to_num(torch.inf).quantile(0.5))
             if error <= target:
-                name = f"{steps} time step{'s' if steps > 1 else ''} on {shape}"
+                name = f"{steps}-step {shape}"
                 found.append(_Sufficient(name, other, there, f"{steps} steps", None, error))
                 break
             if isinstance(other, EvolutionProblem) and other.adaptive:
