@@ -7,6 +7,7 @@ from fieldwright.problems.burgers import Burgers
 from fieldwright.problems.convection_diffusion import ConvectionDiffusion
 from fieldwright.problems.darcy import Darcy
 from fieldwright.problems.diffusion import diffusion_system
+from fieldwright.problems.elasticity import Elasticity
 from fieldwright.problems.evolution import EvolutionProblem
 from fieldwright.problems.gray_scott import GrayScott
 from fieldwright.problems.heat import Heat
@@ -33,6 +34,7 @@ PROBLEMS: dict[str, type[Problem]] = {
     "burgers": Burgers,
     "convection_diffusion": ConvectionDiffusion,
     "darcy": Darcy,
+    "elasticity": Elasticity,
     "gray_scott": GrayScott,
     "heat": Heat,
     "helmholtz": Helmholtz,
@@ -50,6 +52,7 @@ __all__ = [
     "Burgers",
     "ConvectionDiffusion",
     "Darcy",
+    "Elasticity",
     "EvolutionProblem",
     "Field",
     "GrayScott",
