@@ -8,10 +8,12 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from matplotlib.image import imread
 
 from decay_problem import Decay, Forced
-from fieldwright.datasets import FieldDataset, generate
+from fieldwright.datasets import FieldDataset, draw_samples, generate
 from fieldwright.datasets.plan import read_plan
+from fieldwright.errors import InputError
 
 COUNTS = {"train": 6, "valid": 2, "test": 2}
 
@@ -70,3 +72,25 @@ def test_what_blows_up_is_reported_by_index_and_never_stored(tmp_path: Path) -> 
     assert summary.samples["train"] == 5
     dataset = FieldDataset(tmp_path, "train")
     assert float(dataset.outputs[:].max()) < 2
+
+
+def test_a_trajectory_is_its_initial_state_and_the_outputs_of_its_windows(decays: Path) -> None:
+    dataset = FieldDataset(decays, "train")
+    assert dataset.trajectories == COUNTS["train"]
+    for index in (0, 3, 4, 5):  # the last of one shard and the first of the next among them
+        times, states = dataset.trajectory(index)
+        np.testing.assert_allclose(times, Decay().times)
+        inputs, outputs = dataset.batch(range(4 * index, 4 * index + 4))
+        assert torch.equal(states[0], inputs[0, :2])
+        assert torch.equal(states[1:], outputs)
+    with pytest.raises(InputError, match="trajectory 6 of the split 'train'; it has 6"):
+        dataset.trajectory(6)
+
+
+@pytest.mark.parametrize("problem", [Decay(), Forced()])
+def test_trajectories_are_drawn_over_time(tmp_path: Path, problem) -> None:
+    generate(problem, tmp_path, counts={"valid": 2}, seed=0, rtol=1e-4)
+    picture = imread(draw_samples(tmp_path, tmp_path / "samples.png"))
+    panels = 2 * 4 + 2 if isinstance(problem, Decay) else 2
+    assert picture.shape[1] == pytest.approx(340 * panels, rel=0.02)
+    assert picture[..., :3].std() > 0.05

@@ -104,6 +104,7 @@ def _well(file: h5py.File) -> dict[str, Any]:
         "name": _text(file, "dataset_name"),
         "samples": samples,
         "steps": int(steps),
+        "times": times[()].reshape(-1, steps)[0].astype(float).tolist() if steps else [],
         "shape": shape,
         "coordinates": [axis[()].reshape(-1, axis.shape[-1])[0].astype(float).tolist() for axis in coordinates],
         "fields": [field for order in range(3) for field in _fields(file, order, dims, samples, steps, shape)],

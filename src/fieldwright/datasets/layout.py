@@ -71,6 +71,7 @@ class Layout:
     own: dict[str, Any]
     scalars: dict[str, Any]
     numbers: tuple[NumberLayout, ...] = ()
+    times: tuple[float, ...] = ()
 
     @property
     def steady(self) -> bool:
@@ -168,6 +169,7 @@ def _layout(path: Path | RemoteFile, facts: dict[str, Any]) -> Layout:
         attributes=facts["attributes"],
         own=facts["own"],
         scalars=facts["scalars"],
+        times=tuple(facts.get("times", ())),
         numbers=tuple(
             NumberLayout(entry["name"], entry["unit"], np.array(entry["values"], np.float32))
             for entry in facts.get("numbers", [])

@@ -104,6 +104,29 @@ class FieldDataset:
         where = self._located(indices)
         return self._gather("inputs", where), self._gather("outputs", where)
 
+    @property
+    def trajectories(self) -> int:
+        """The trajectories that the windows are cut from, each of one sample; of a steady dataset the samples."""
+        return sum(file.layout.samples for file in self._files)
+
+    def trajectory(self, index: int) -> tuple[Float[np.ndarray, " time"], Float[Tensor, "time channel_out *space"]]:
+        """The stored times and states of one trajectory, the first included; of a steady sample guess and solution.
+
+        Errors: `InputError` for an index out of range.
+        """
+        if not 0 <= index < self.trajectories:
+            raise InputError(f"trajectory {index} of the split '{self.split}'; it has {self.trajectories}")
+        number = 0
+        while index >= self._files[number].layout.samples:
+            index -= self._files[number].layout.samples
+            number += 1
+        layout, channels = self._files[number].layout, self._channels["outputs"]
+        out = torch.empty(layout.steps, len(channels), *self.grid.shape)
+        frames = np.arange(layout.steps)
+        for c, channel in enumerate(channels):
+            _copy(out.numpy()[:, c], frames, self._files[number], channel, np.full_like(frames, index), frames)
+        return np.array(layout.times), out
+
     def arrays(self) -> tuple[Float[Tensor, "batch channel *space"], Float[Tensor, "batch channel_out *space"]]:
         """The whole split in memory."""
         return self.batch(np.arange(len(self)))
