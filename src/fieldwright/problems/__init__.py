@@ -15,8 +15,10 @@ from fieldwright.problems.helmholtz import Helmholtz
 from fieldwright.problems.korteweg_de_vries import KortewegDeVries
 from fieldwright.problems.kuramoto_sivashinsky import KuramotoSivashinsky
 from fieldwright.problems.laws import Law
+from fieldwright.problems.navier_stokes import NavierStokes
 from fieldwright.problems.periodic_symmetries import PeriodicSymmetry, periodic_symmetries
 from fieldwright.problems.poisson import Poisson
+from fieldwright.problems.porous_medium import PorousMedium
 from fieldwright.problems.random_bumps import random_bumps
 from fieldwright.problems.random_fields import gaussian_field
 from fieldwright.problems.random_harmonics import random_harmonics
@@ -27,6 +29,7 @@ from fieldwright.problems.spectra import Matern, PowerLaw, SquaredExponential
 from fieldwright.problems.spectral_problem import SpectralProblem
 from fieldwright.problems.symmetries import BoxSymmetry, box_symmetries
 from fieldwright.problems.thermal import Thermal
+from fieldwright.problems.tumor_growth import TumorGrowth
 
 PROBLEMS: dict[str, type[Problem]] = {
     "advection": Advection,
@@ -40,8 +43,11 @@ PROBLEMS: dict[str, type[Problem]] = {
     "helmholtz": Helmholtz,
     "korteweg_de_vries": KortewegDeVries,
     "kuramoto_sivashinsky": KuramotoSivashinsky,
+    "navier_stokes": NavierStokes,
     "poisson": Poisson,
     "thermal": Thermal,
+    "porous_medium": PorousMedium,
+    "tumor_growth": TumorGrowth,
 }
 
 __all__ = [
@@ -62,8 +68,10 @@ __all__ = [
     "KuramotoSivashinsky",
     "Law",
     "Matern",
+    "NavierStokes",
     "PeriodicSymmetry",
     "Poisson",
+    "PorousMedium",
     "PowerLaw",
     "Problem",
     "Settled",
@@ -71,6 +79,7 @@ __all__ = [
     "SquaredExponential",
     "SteadyProblem",
     "Thermal",
+    "TumorGrowth",
     "box_symmetries",
     "diffusion_system",
     "gaussian_field",

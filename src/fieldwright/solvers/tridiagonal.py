@@ -33,7 +33,8 @@ def tridiagonal(
     """The solutions x of a_i x_{i-1} + b_i x_i + c_i x_{i+1} = d_i, differentiable in all four arguments.
 
     ``lower`` a, ``diagonal`` b, ``upper`` c, ``rhs`` d, all of the shape (batch, point). With ``periodic`` a_0 and
-    c_{n-1} couple the ends to each other, without they have no effect. A sample whose elimination breaks down holds NaN or infinity.
+    c_{n-1} couple the ends to each other, without they have no effect. A sample whose elimination breaks down holds NaN
+    or infinity.
 
     Errors: `SolverError` for shapes that differ, or a periodic system of fewer than three points.
     """
