@@ -15,6 +15,7 @@ from fieldwright.problems.gray_scott import GrayScott
 from fieldwright.problems.heat import Heat
 from fieldwright.problems.korteweg_de_vries import KortewegDeVries
 from fieldwright.problems.kuramoto_sivashinsky import KuramotoSivashinsky
+from fieldwright.problems.navier_stokes import NavierStokes
 from fieldwright.problems.spectral_problem import SpectralProblem
 
 ROUGH_CAHN = AllenCahn(
@@ -38,6 +39,10 @@ PROBLEMS: dict[str, SpectralProblem] = {
         duration=8.0, frames=4,
     ),
     "kuramoto-sivashinsky": KuramotoSivashinsky(resolution=64, length=[20.0, 30.0], duration=4.0, frames=4, highest=3),
+    "navier-stokes": NavierStokes(resolution=24, viscosity=[0.005, 0.02], duration=0.5, frames=4),
+    "navier-stokes velocity": NavierStokes(
+        resolution=24, form="velocity", viscosity=0.01, forcing="diagonal", duration=0.5, frames=4
+    ),
     "korteweg-de vries": KortewegDeVries(resolution=64, length=16.0, speeds=(0.5, 1.0), duration=1.0, frames=4),
 }  # fmt: skip
 NONLINEAR = [name for name in PROBLEMS if "heat" not in name and name not in ("advection", "advection 2d")]
@@ -98,7 +103,14 @@ def test_trajectories_commute_with_every_symmetry(problem: SpectralProblem) -> N
 
 
 # Halvings of the duration after which an interval is short against the fastest mode and long against round-off.
-HALVINGS = {"advection flow": 5, "burgers": 11, "kuramoto-sivashinsky": 10, "korteweg-de vries": 7}
+HALVINGS = {
+    "advection flow": 5,
+    "navier-stokes": 5,
+    "navier-stokes velocity": 5,
+    "burgers": 11,
+    "kuramoto-sivashinsky": 10,
+    "korteweg-de vries": 7,
+}
 
 
 @pytest.mark.parametrize("name", list(PROBLEMS))
@@ -127,7 +139,9 @@ def test_error_in_time_falls_with_the_fourth_power_of_the_step(name: str) -> Non
     assert math.log2(errors[0] / errors[1]) == pytest.approx(4.0, abs=0.1)
 
 
-@pytest.mark.parametrize("name", ["burgers", "burgers 2d", "allen-cahn", "gray-scott", "kuramoto-sivashinsky"])
+@pytest.mark.parametrize(
+    "name", ["burgers", "burgers 2d", "allen-cahn", "gray-scott", "kuramoto-sivashinsky", "navier-stokes velocity"]
+)
 def test_integration_agrees_with_a_general_solver_of_its_rate(name: str) -> None:
     problem = PROBLEMS[name].at(32)
     inputs = problem.sample([1], 3)
@@ -144,9 +158,16 @@ def test_integration_agrees_with_a_general_solver_of_its_rate(name: str) -> None
 
 
 @pytest.mark.parametrize("name", ["heat", "advection flow", "burgers", "burgers 2d", "allen-cahn", "gray-scott",
-                                  "kuramoto-sivashinsky", "korteweg-de vries"])  # fmt: skip
+                                  "kuramoto-sivashinsky", "korteweg-de vries",
+                                  "navier-stokes", "navier-stokes velocity"])  # fmt: skip
 def test_rate_is_differentiable_in_state_and_coefficients(name: str) -> None:
-    small = {"allen-cahn": 8, "gray-scott": 8, "kuramoto-sivashinsky": 32}
+    small = {
+        "allen-cahn": 8,
+        "gray-scott": 8,
+        "navier-stokes": 8,
+        "navier-stokes velocity": 8,
+        "kuramoto-sivashinsky": 32,
+    }
     problem = PROBLEMS[name].at(small.get(name, 10 if "2d" in name or "flow" in name or name == "heat" else 16))
     inputs = problem.sample([0], 0)
     generator = torch.Generator().manual_seed(0)

@@ -23,8 +23,8 @@ class PeriodicSymmetry:
     ``order``     the old axis that each axis comes from
     ``mirrored``  axes that are then reflected, x -> -x
     ``shift``     points by which each axis is then moved on
-    ``kind``      how values change: not at all; with the sign of the map (vorticity); or, of a "vector", the first
-                  ``d`` channels are its components along the axes, and the other channels are scalars
+    ``kind``      how values change: not at all; "pseudoscalar": the first channel has the sign of the map (vorticity);
+                  "vector": the first ``d`` channels are components along the axes; the other channels are scalars
     """
 
     order: tuple[int, ...]
@@ -44,7 +44,7 @@ class PeriodicSymmetry:
         if any(self.shift):
             moved = moved.roll(self.shift, axes)
         if self.kind == "pseudoscalar":
-            return moved if self._sign > 0 else -moved
+            return moved if self._sign > 0 else torch.cat([-moved[:, :1], moved[:, 1:]], 1)
         if self.kind == "vector":
             signs = [-1.0 if axis in self.mirrored else 1.0 for axis in range(dimension)]
             parts = [sign * moved[:, old : old + 1] for sign, old in zip(signs, self.order, strict=True)]
