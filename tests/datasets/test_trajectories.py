@@ -91,6 +91,6 @@ def test_a_trajectory_is_its_initial_state_and_the_outputs_of_its_windows(decays
 def test_trajectories_are_drawn_over_time(tmp_path: Path, problem) -> None:
     generate(problem, tmp_path, counts={"valid": 2}, seed=0, rtol=1e-4)
     picture = imread(draw_samples(tmp_path, tmp_path / "samples.png"))
-    panels = 2 * 4 + 2 if isinstance(problem, Decay) else 2
+    panels = 2 * 4 + 1 if isinstance(problem, Decay) else 1
     assert picture.shape[1] == pytest.approx(340 * panels, rel=0.02)
     assert picture[..., :3].std() > 0.05

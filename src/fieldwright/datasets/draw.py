@@ -47,6 +47,10 @@ def draw_samples(path: str | Path, out_png: str | Path, *, split: str | None = N
         for place, column in zip(places[sample], row, strict=True):
             _draw(figure, place, column, dataset.grid)
             place.set_title(f"{column.label}, sample {sample}{column.when}", fontsize=10)
+        numbers = _numbers(dataset, sample)
+        if numbers:
+            places[sample][0].set_title(f"{numbers}\n{places[sample][0].get_title()}", fontsize=10, loc="left")
+            places[sample][0].set_title("")
     buffer = io.BytesIO()
     canvas.print_png(buffer)
     target = Path(out_png)
@@ -64,6 +68,17 @@ class _Column:
     until: float | None = None
 
 
+def _numbers(dataset: FieldDataset, sample: int) -> str:
+    """The numbers of a sample in words: "viscosity 0.01 m²/s, ..."."""
+    inputs, _ = dataset.batch([sample * (len(dataset) // dataset.trajectories)])
+    units = {name: "" if unit == "1" else f" {unit}" for name, unit in dataset.units.items()}
+    return ", ".join(
+        f"{name} {float(inputs[0, c].flatten()[0]):.3g}{units[name]}"
+        for c, name in enumerate(dataset.input_names)
+        if name in dataset.number_names
+    )
+
+
 def _columns(dataset: FieldDataset, sample: int) -> list[_Column]:
     labels = {name: name if unit == "1" else f"{name} [{unit}]" for name, unit in dataset.units.items()}
     windows = len(dataset) // dataset.trajectories
@@ -71,7 +86,7 @@ def _columns(dataset: FieldDataset, sample: int) -> list[_Column]:
     fixed = [
         _Column(labels[name], inputs[0, c].numpy())
         for c, name in enumerate(dataset.input_names)
-        if name not in dataset.output_names
+        if name not in dataset.output_names + dataset.number_names
     ]
     if dataset.steady:
         return fixed + [_Column(labels[n], outputs[0, c].numpy()) for c, n in enumerate(dataset.output_names)]

@@ -82,6 +82,11 @@ class FieldDataset:
         return [channel.name for channel in self._channels["outputs"]]
 
     @property
+    def number_names(self) -> list[str]:
+        """The inputs that are numbers, constant over the grid."""
+        return [channel.name for channel in self._channels["inputs"] if channel.component is None]
+
+    @property
     def units(self) -> dict[str, str]:
         """The unit of each channel, "1" where none is stated."""
         return {c.name: c.unit for side in ("outputs", "inputs") for c in self._channels[side]}
