@@ -117,7 +117,7 @@ def generate(
     chosen = load_recipe(recipe, _with_seed(asked, seed))
     named = {o.partition("=")[0] for o in asked}
     counts = {
-        split: count if asked == overrides or f"data.{split}" in named else 0
+        split: count if asked == (overrides or []) or f"data.{split}" in named else 0
         for split, count in chosen.data.counts.items()
     }
     path = out or Path("datasets") / recipe_name(recipe)
@@ -159,6 +159,40 @@ def inspect(
     _print(inspection.to_dict(), "\n".join(inspection.lines()), as_json=as_json)
     if not inspection.sound:
         raise DataError("; ".join(inspection.troubles))
+
+
+@app.command(epilog="Example: fieldwright convert burgers.mat data/burgers --split train=0.8,valid=0.1,test=0.1")
+def convert(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A file, a directory, a pattern or an address.")],
+    destination: Annotated[Path, typer.Argument(metavar="DESTINATION", help="A directory for a dataset, else a file.")],
+    source_format: Annotated[str, typer.Option("--from", help="What SOURCE is, if not what its content says.")] = "",
+    target_format: Annotated[str, typer.Option("--to", help="What to write, if not what the ending says.")] = "",
+    split: Annotated[str, typer.Option("--split", help="train=0.8,valid=0.1,test=0.1, or numbers of samples.")] = "",
+    roles: Annotated[
+        list[str] | None, typer.Option("--map", help="What an array is: NAME=input, NAME=output:nxyt, ...")
+    ] = None,
+    grid: Annotated[str, typer.Option("--grid", help="Of points without coordinates: node, 'cell -1:1', ...")] = "",
+    limit: Annotated[
+        int | None, typer.Option("--limit", help="Samples of each split at most.", show_default=False)
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Make a dataset of data in another project's format, or the other way round."""
+    from fieldwright.datasets.formats import convert as convert_set
+
+    conversion = convert_set(
+        source,
+        destination,
+        source_format=source_format,
+        format=target_format,
+        split=split,
+        roles=roles or [],
+        grid=grid,
+        limit=limit,
+        reporter=_reporter(quiet),
+    )
+    _print(conversion.to_dict(), conversion.sentence, as_json=as_json)
 
 
 @app.command(epilog="Example: fieldwright evaluate runs/darcy")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,13 +19,16 @@ from fieldwright.solvers import Solution
 
 @dataclass(frozen=True)
 class Halving(Problem):
-    """u = size * a / 2, for random a in [1, 2]. Sample indices in ``stuck`` do not converge, in ``broken`` are NaN."""
+    """u = size * a / 2, for random a in [1, 2]. Sample indices in ``stuck`` do not converge, in ``broken`` are NaN, and
+    those in ``deadly`` kill the process that draws them, if it is one that another process started.
+    """
 
     resolution: int = 8
     dimension: int = 2
     size: float = 1.0
     stuck: list[int] = field(default_factory=list)
     broken: list[int] = field(default_factory=list)
+    deadly: list[int] = field(default_factory=list)
     walls: Any = "dirichlet"
 
     inputs: ClassVar[tuple[Field, ...]] = (Field("a", "m"),)
@@ -40,6 +45,8 @@ class Halving(Problem):
     def sample(self, indices: Sequence[int], seed: int) -> torch.Tensor:
         fields = []
         for index in indices:
+            if index in self.deadly and multiprocessing.parent_process() is not None:
+                os.kill(os.getpid(), signal.SIGKILL)
             generator = torch.Generator().manual_seed(hash((seed, index)) % 2**62)
             values = 1 + torch.rand(1, *self.grid.shape, generator=generator, dtype=torch.float64)
             # The first grid point tells `solve` which sample this is.

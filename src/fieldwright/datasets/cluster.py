@@ -8,9 +8,12 @@ import logging
 import os
 import re
 import shutil
+import signal
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from fieldwright.errors import ClusterError, InputError
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 WORDS = ("local[:N]", "slurm[:JOBS]", "tcp://HOST:PORT", "tls://HOST:PORT")
 _WORD = re.compile(r"(local|slurm)(?::(\d+))?")
 _ADDRESS = re.compile(r"(tcp|tls)://.+:\d+/?")
+_WORK = "fieldwright.datasets.crew"
 _LOGGERS = ("distributed", "dask_jobqueue", "tornado", "asyncio")
 
 
@@ -95,6 +99,8 @@ def connected(cluster: Cluster, reporter: Reporter) -> Iterator[Connection]:
         if cluster.kind == "address":
             client = _at_address(cluster)
         else:
+            if cluster.kind == "local":
+                stack.enter_context(_forked())
             started = _local(cluster) if cluster.kind == "local" else _slurm(cluster, troubles, reporter)
             stack.callback(_silently, started.close, timeout=10)
             client = Client(started, timeout=f"{cluster.timeout:g} s")
@@ -117,21 +123,36 @@ def _at_address(cluster: Cluster) -> Client:
         raise ClusterError(f"{cluster.where}: what answers is no Dask scheduler ({first_line(error)})") from error
 
 
+@contextlib.contextmanager
+def _forked() -> Iterator[None]:
+    """Fork workers from a process that has imported all they need: the seconds of that and its memory are paid once."""
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    import dask
+    from distributed.utils import get_mp_context
+
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        get_mp_context().set_forkserver_preload(["distributed", _WORK])
+        yield
+
+
 def _local(cluster: Cluster) -> Any:
     from distributed import LocalCluster
 
     # No dashboard: it takes a port and more packages. No limit of memory: what torch's allocator keeps looks like a
     # leak to Dask, which would stop handing out work; a shard bounds what a worker needs.
     try:
-        return LocalCluster(
-            n_workers=cluster.number or _cores(),
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address=None,  # type: ignore[arg-type]
-            memory_limit=0,
-            silence_logs=logging.CRITICAL,
-        )
+        with _deaf_to_ctrl_c():
+            return LocalCluster(
+                n_workers=cluster.number or _cores(),
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address=None,  # type: ignore[arg-type]
+                memory_limit=0,
+                silence_logs=logging.CRITICAL,
+            )
     except (OSError, RuntimeError) as error:
         raise ClusterError(
             f"the worker processes do not start ({first_line(error)}); a script that asks for a cluster must do so"
@@ -139,11 +160,30 @@ def _local(cluster: Cluster) -> Any:
         ) from error
 
 
+@contextlib.contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes that are started here, or by threads that are, do not see Ctrl-C; it is this process that ends them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # Multiprocessing's tracker of resources, when it is started on the way, would listen again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _slurm(cluster: Cluster, troubles: list[str], reporter: Reporter) -> Any:
+    # Importing dask-jobqueue makes Ctrl-C end the process silently, with exit code 0.
+    listener = signal.getsignal(signal.SIGINT)
     try:
         import dask
         from dask_jobqueue import SLURMCluster
         from dask_jobqueue.slurm import SLURMJob
+
+        signal.signal(signal.SIGINT, listener)
     except ImportError as error:
         raise ClusterError(f"slurm needs dask-jobqueue: pip install 'fieldwright[cluster]' ({error})") from error
     if shutil.which(SLURMJob.submit_command) is None:
@@ -170,7 +210,7 @@ def _slurm(cluster: Cluster, troubles: list[str], reporter: Reporter) -> Any:
     jobs = cluster.number or 1
     try:
         started = SLURMCluster(job_cls=WatchedJob, silence_logs="critical", **options)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OSError, RuntimeError) as error:
         said = " ".join(str(error).split()).partition(" Very likely")[0].partition(", for example")[0]
         raise InputError(
             f"cluster '{cluster.where}'; {said}; give them as --cluster-option KEY=VALUE, or in Dask's configuration"
