@@ -90,7 +90,7 @@ def tissue_places(
         around, reach = (np.full(dimension, 0.5), 0.75 * SKULL) if not found else (found[0], spread)
         place = around + reach * random.uniform(-1, 1, dimension)
         inside = np.linalg.norm(place - 0.5) < SKULL - 2 * EDGE
-        if inside and all(hole.depth(place) > EDGE for hole in holes):
+        if inside and all(hole.depth(place[:, None])[0] > EDGE for hole in holes):
             found.append(place)
         if len(found) == count:
             break
