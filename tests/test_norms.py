@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldwright.errors import InputError
-from fieldwright.grids import Grid
+from fieldwright.grids import Boundary, Grid
 from fieldwright.norms import (
     bases_for,
     h1_norm,
@@ -32,7 +32,18 @@ WALLS = [
     ("cell", [["periodic", "periodic"], ["dirichlet", "dirichlet"]]),
     ("node", "neumann"),
     ("node", "dirichlet"),
+    ("node", [["dirichlet", "neumann"], ["neumann", "dirichlet"]]),
 ]
+
+
+def held_at_walls(field, centring, walls):
+    """The field with zeros on nodal Dirichlet walls: a basis is that of the other points, as walls carry no unknown."""
+    if centring == "node":
+        for axis, pair in enumerate(Boundary.parse(walls, 2).sides):
+            for condition, end in zip(pair, (0, -1), strict=True):
+                if condition == "dirichlet":
+                    field.select(axis + 2, end).zero_()
+    return field
 
 
 def random_field(grid, seed=0, channels=2):
@@ -91,9 +102,7 @@ def test_sobolev_norm_of_a_sine_is_its_symbol(s, wave):
 @pytest.mark.parametrize(("centring", "walls"), WALLS)
 def test_sobolev_norm_of_order_zero_is_l2(centring, walls):
     grid = Grid((8, 9), centring)
-    field = random_field(grid)
-    if (centring, walls) == ("node", "dirichlet"):  # the basis is that of the interior: the walls carry no unknown
-        field[..., 0, :] = field[..., -1, :] = field[..., :, 0] = field[..., :, -1] = 0
+    field = held_at_walls(random_field(grid), centring, walls)
     assert torch.allclose(sobolev_norm(field, grid, 0.0, walls), l2_norm(field, grid), rtol=1e-12)
 
 
@@ -119,18 +128,23 @@ def test_negative_norms_are_dual_to_positive_ones(case, s, seed):
 @pytest.mark.parametrize(("centring", "walls"), [case for case in WALLS if case[0] != "cell"])
 def test_sobolev_one_approaches_h1_for_smooth_fields_that_meet_the_walls(centring, walls):
     grid = Grid((129, 129) if centring == "node" else (128, 128), centring)
-    x, y = 2 * math.pi * grid.coordinates()
-    wave = torch.cos if walls == "neumann" else torch.sin
-    field = (wave(x) * wave(y))[None, None]
+    x, y = grid.coordinates()
+    waves = {
+        ("periodic", "periodic"): lambda t: torch.sin(2 * math.pi * t),
+        ("neumann", "neumann"): lambda t: torch.cos(2 * math.pi * t),
+        ("dirichlet", "dirichlet"): lambda t: torch.sin(2 * math.pi * t),
+        ("dirichlet", "neumann"): lambda t: torch.sin(1.5 * math.pi * t),
+        ("neumann", "dirichlet"): lambda t: torch.cos(1.5 * math.pi * t),
+    }
+    first, second = Boundary.parse(walls, 2).sides
+    field = (waves[first](x) * waves[second](y))[None, None]
     assert float(sobolev_norm(field, grid, 1.0, walls)) == pytest.approx(float(h1_norm(field, grid)), rel=1e-3)
 
 
 @pytest.mark.parametrize(("centring", "walls"), WALLS)
 def test_energies_of_the_spectrum_sum_to_the_square_of_l2(centring, walls):
     grid = Grid((8, 9), centring, (0.0, 0.0), (1.0, 1.5))
-    field = random_field(grid)
-    if (centring, walls) == ("node", "dirichlet"):
-        field[..., 0, :] = field[..., -1, :] = field[..., :, 0] = field[..., :, -1] = 0
+    field = held_at_walls(random_field(grid), centring, walls)
     bins, energy = radial_spectrum(field, grid, walls)
     assert energy.shape == (3, len(bins))
     assert torch.allclose(energy.sum(1), l2_norm(field, grid).square(), rtol=1e-12)
@@ -169,5 +183,5 @@ def test_a_field_of_another_grid_is_refused():
 
 
 def test_a_boundary_without_a_basis_is_refused():
-    with pytest.raises(InputError, match=r"no spectral basis for a node grid with walls \(dirichlet, neumann\)"):
-        bases_for(Grid((4,), "node"), [["dirichlet", "neumann"]])
+    with pytest.raises(InputError, match=r"no spectral basis for a node grid with walls \(periodic, periodic\)"):
+        bases_for(Grid((4,), "node"), "periodic")

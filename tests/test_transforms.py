@@ -37,9 +37,11 @@ def test_transform_inverts_and_keeps_the_sum_of_squares(first, second, n, m, see
     [
         ("dst1", scipy.fft.dst, 1),
         ("dst2", scipy.fft.dst, 2),
+        ("dst3", scipy.fft.dst, 3),
         ("dst4", scipy.fft.dst, 4),
         ("dct1", scipy.fft.dct, 1),
         ("dct2", scipy.fft.dct, 2),
+        ("dct3", scipy.fft.dct, 3),
         ("dct4", scipy.fft.dct, 4),
     ],
 )

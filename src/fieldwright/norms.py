@@ -22,6 +22,9 @@ from fieldwright.errors import InputError
 from fieldwright.grids import Boundary, Grid
 from fieldwright.transforms import Basis, transform, wavenumbers
 
+WALLS_OF_ZERO: dict[str, int] = {"dst1": 2, "dst3": 1, "dct3": 1}
+"""How many points of a nodal axis are walls where a basis is zero: they carry no mode."""
+
 
 def l2_norm(field: Float[Tensor, "batch channel *space"], grid: Grid) -> Float[Tensor, " batch"]:
     """‖v‖_L2 per sample, by the grid's quadrature."""
@@ -115,6 +118,8 @@ def bases_for(grid: Grid, boundary: Boundary | str | None = None) -> tuple[Basis
         ("cell", "neumann", "dirichlet"): "dct4",
         ("node", "neumann", "neumann"): "dct1",
         ("node", "dirichlet", "dirichlet"): "dst1",
+        ("node", "dirichlet", "neumann"): "dst3",
+        ("node", "neumann", "dirichlet"): "dct3",
     }
     names = []
     for low, high in Boundary.parse(boundary, grid.dimension).sides:
@@ -129,18 +134,24 @@ def squared_wavenumber(grid: Grid, bases: tuple[Basis, ...]) -> Float[Tensor, " 
     """|κ|² of every mode, κ = π · half-waves / L per axis."""
     total = torch.zeros((), dtype=torch.float64)
     for name, n, length in zip(bases, grid.shape, grid.lengths, strict=True):
-        modes = n - 2 if name == "dst1" else n
+        modes = n - WALLS_OF_ZERO.get(name, 0)
         total = total[..., None] + (math.pi / length * wavenumbers(name, modes)).square()
     return total
 
 
 def _coefficients(field: Tensor, bases: tuple[Basis, ...]) -> Tensor:
     for axis, name in enumerate(bases):
-        if name == "dst1":
-            field = field.narrow(axis + 2, 1, field.shape[axis + 2] - 2)
-        elif name == "dct1":  # the orthonormal form carries √½ at the walls, as the trapezoidal rule does
-            root = torch.ones(field.shape[axis + 2], dtype=field.dtype, device=field.device)
-            root[0] = root[-1] = math.sqrt(0.5)
+        place = axis + 2
+        if name in WALLS_OF_ZERO:
+            first = 0 if name == "dct3" else 1
+            field = field.narrow(place, first, field.shape[place] - WALLS_OF_ZERO[name])
+        if name in ("dct1", "dst3", "dct3"):
+            # The orthonormal form carries √½ on walls of zero slope, as the trapezoidal rule does.
+            root = torch.ones(field.shape[place], dtype=field.dtype, device=field.device)
+            if name != "dst3":
+                root[0] = math.sqrt(0.5)
+            if name != "dct3":
+                root[-1] = math.sqrt(0.5)
             field = field * root.reshape(-1, *[1] * (len(bases) - axis - 1))
     return transform(field, bases)
 

@@ -9,6 +9,8 @@
 | fourier| 1, √2 cos, √2 sin (2π i k / n)        | periodic                                |
 | dst4   | sin(π (i+½)(k+½) / n)                 | zero at the lower face, zero slope at the upper |
 | dct4   | cos(π (i+½)(k+½) / n)                 | zero slope at the lower face, zero at the upper |
+| dst3   | sin(π (i+1)(k+½) / n)                 | zero one spacing before the first node, zero slope on the last |
+| dct3   | cos(π i (k+½) / n)                    | zero slope on the first node, zero one spacing beyond the last |
 
 ``basis(name, n)`` is the orthonormal n×n matrix whose row k is the k-th basis vector. `transform` multiplies by it (a
 matrix product per axis is as fast as an FFT below a few hundred points on a CPU, and faster on accelerators, where
@@ -28,7 +30,7 @@ from torch import Tensor
 
 from fieldwright.errors import InputError
 
-Basis = Literal["dst1", "dst2", "dct1", "dct2", "fourier", "dst4", "dct4"]
+Basis = Literal["dst1", "dst2", "dct1", "dct2", "fourier", "dst4", "dct4", "dst3", "dct3"]
 BASES: tuple[str, ...] = get_args(Basis)
 
 
@@ -36,8 +38,8 @@ BASES: tuple[str, ...] = get_args(Basis)
 def basis(name: Basis, n: int) -> Float[Tensor, "mode point"]:
     """The orthonormal basis as a float64 matrix, one row per mode, in order of growing wavenumber.
 
-    For ``dct1`` the rows are orthonormal in the trapezoidal inner product, so the matrix returned is the symmetric
-    similarity of it (walls scaled by √½); `wavenumbers` gives the matching frequencies.
+    For ``dct1``, ``dst3`` and ``dct3`` the rows are orthonormal in the trapezoidal inner product, so the matrix that is
+    returned is the similarity of it (walls of zero slope scaled by √½); `wavenumbers` gives the matching frequencies.
 
     Errors: `InputError` for an unknown name or a size the basis does not have.
     """
@@ -57,6 +59,14 @@ def basis(name: Basis, n: int) -> Float[Tensor, "mode point"]:
         return math.sqrt(2 / n) * torch.sin(math.pi * (i + 0.5) * (k + 0.5) / n)
     if name == "dct4":
         return math.sqrt(2 / n) * torch.cos(math.pi * (i + 0.5) * (k + 0.5) / n)
+    if name == "dst3":
+        matrix = math.sqrt(2 / n) * torch.sin(math.pi * (i + 1) * (k + 0.5) / n)
+        matrix[:, -1] /= math.sqrt(2)
+        return matrix
+    if name == "dct3":
+        matrix = math.sqrt(2 / n) * torch.cos(math.pi * i * (k + 0.5) / n)
+        matrix[:, 0] /= math.sqrt(2)
+        return matrix
     if name == "dct1":
         if n < 2:
             raise InputError("transforms: dct1 needs at least 2 points")
@@ -84,7 +94,7 @@ def wavenumbers(name: Basis, n: int) -> Float[Tensor, " mode"]:
         return k + 1
     if name in ("dct1", "dct2"):
         return k
-    if name in ("dst4", "dct4"):
+    if name in ("dst4", "dct4", "dst3", "dct3"):
         return k + 0.5
     if name == "fourier":
         return 2.0 * ((torch.arange(n) + 1) // 2).double()

@@ -63,7 +63,13 @@ def test_refining_the_grid_refines_the_same_field(shape: tuple[int, ...]) -> Non
 
 @pytest.mark.parametrize(
     ("centring", "walls"),
-    [("periodic", "periodic"), ("node", "neumann"), ("node", "dirichlet"), ("cell", [["dirichlet", "neumann"]] * 2)],
+    [
+        ("periodic", "periodic"),
+        ("node", "neumann"),
+        ("node", "dirichlet"),
+        ("node", [["dirichlet", "neumann"], ["neumann", "dirichlet"]]),
+        ("cell", [["dirichlet", "neumann"]] * 2),
+    ],
 )
 def test_a_band_limited_field_is_the_same_function_on_every_grid(centring: str, walls) -> None:
     # Waves beyond the coarse grid hold 1e-13 of the deviation, so that both grids carry the whole field.

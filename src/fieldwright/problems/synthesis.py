@@ -19,15 +19,15 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from fieldwright.grids import Boundary, Grid
-from fieldwright.norms import bases_for
+from fieldwright.norms import WALLS_OF_ZERO, bases_for
 from fieldwright.solvers.threads import on_threads
 from fieldwright.transforms import Basis, transform
 
 # Up to so many points per axis a product with the basis is as fast as a fast transform.
 _MATRIX_UP_TO = 64
 _SERIES: dict[str, tuple[Callable[..., Any], int]] = {
-    **{f"dct{kind}": (scipy.fft.idctn, kind) for kind in (1, 2, 4)},
-    **{f"dst{kind}": (scipy.fft.idstn, kind) for kind in (1, 2, 4)},
+    **{f"dct{kind}": (scipy.fft.idctn, kind) for kind in (1, 2, 3, 4)},
+    **{f"dst{kind}": (scipy.fft.idstn, kind) for kind in (1, 2, 3, 4)},
 }
 # Numbers of a block of fields that one thread draws.
 _BLOCK_NUMBERS = 1 << 18
@@ -83,13 +83,13 @@ def values_of(
         for axis, name in enumerate(bases):
             coefficients = _inverse(name, coefficients, axis)
         field = torch.from_numpy(coefficients)
-    for axis, (name, n) in enumerate(zip(bases, grid.shape, strict=True)):
-        if name == "dct1":
-            # The orthonormal form is a similarity of the cosine series, with √½ at the walls.
-            for wall in (0, n - 1):
-                field.select(axis, wall).mul_(math.sqrt(2))
-        elif name == "dst1":
-            field = torch.nn.functional.pad(field, [0, 0] * (grid.dimension - axis - 1) + [1, 1])
+    for axis, name in enumerate(bases):
+        # The orthonormal form is a similarity of the series, with √½ on walls of zero slope.
+        for wall in {"dct1": (0, -1), "dct3": (0,), "dst3": (-1,)}.get(name, ()):
+            field.select(axis, wall).mul_(math.sqrt(2))
+        if name in WALLS_OF_ZERO:
+            ends = {"dst1": [1, 1], "dst3": [1, 0], "dct3": [0, 1]}[name]
+            field = torch.nn.functional.pad(field, [0, 0] * (grid.dimension - axis - 1) + ends)
     return field
 
 
@@ -119,7 +119,7 @@ def shells(shape: tuple[int, ...]) -> Int64[np.ndarray, " *modes"]:
 
 
 def _modes(name: Basis, n: int) -> int:
-    return n - 2 if name == "dst1" else n
+    return n - WALLS_OF_ZERO.get(name, 0)
 
 
 def _half_a_cell_on(coefficients: Float[np.ndarray, " *modes"], axis: int) -> Float[np.ndarray, " *modes"]:
