@@ -4,6 +4,7 @@ import dataclasses
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from hand_made import make_evaluation, make_facts
 
@@ -201,3 +202,18 @@ def test_a_report_that_cannot_be_written_is_a_storage_error(tmp_path, evaluation
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write"):
         write_report(evaluation, facts, tmp_path / "file" / "report.html")
+
+
+def test_numbers_among_the_inputs_are_said_and_not_drawn():
+    evaluation = make_evaluation()
+    count = len(evaluation.shown)
+    viscosity = np.full((count, 1, *evaluation.arrays["inputs"].shape[2:]), 0.0125, np.float32)
+    with_number = dataclasses.replace(
+        evaluation,
+        inputs=(*evaluation.inputs, Field("viscosity", "m²/s", number=True)),
+        arrays=evaluation.arrays | {"inputs": np.concatenate([evaluation.arrays["inputs"], viscosity], 1)},
+    )
+    page = render_report(with_number, make_facts())
+    assert page.count("viscosity 0.0125 m²/s") == count
+    assert "Input: viscosity" not in page
+    assert page.count("<svg") == render_report(evaluation, make_facts()).count("<svg")

@@ -38,10 +38,14 @@ class Panel:
 
 @dataclass(frozen=True)
 class SamplePanels:
-    """The panels of one sample, in rows: all in one where there is one input and one output."""
+    """The panels of one sample, in rows: all in one where there is one input and one output.
+
+    ``numbers`` says the inputs that are numbers: "viscosity 0.01".
+    """
 
     sample: ShownSample
     rows: tuple[tuple[Panel, ...], ...]
+    numbers: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ def sample_panels(evaluation: Evaluation) -> tuple[SamplePanels, ...]:
         SamplePanels(
             sample,
             tuple(tuple(Panel(c.title, _draw(c, place, sample.label, evaluation.grid)) for c in row) for row in rows),
+            _numbers(evaluation, place),
         )
         for place, sample in enumerate(evaluation.shown)
     )
@@ -74,6 +79,8 @@ def _rows(evaluation: Evaluation) -> list[list[_Channel]]:
     inputs, truth, prediction = (evaluation.arrays[n].astype(np.float64) for n in ("inputs", "truth", "prediction"))
     first = []
     for i, field in enumerate(evaluation.inputs):
+        if field.number:
+            continue
         values = _slice(inputs[:, i])
         first.append(_Channel(f"in{i}", f"Input: {field.name}", field, "input", values, _input_norm(values)))
     rows = [first]
@@ -91,6 +98,15 @@ def _rows(evaluation: Evaluation) -> list[list[_Channel]]:
         row.append(_Channel(f"err{i}", f"Error of {field.name}", field, "error", error, scale))
         rows.append(row)
     return [rows[0] + rows[1]] if len(rows) == 2 and len(first) == 1 else rows
+
+
+def _numbers(evaluation: Evaluation, place: int) -> str:
+    inputs = evaluation.arrays["inputs"][place]
+    return ", ".join(
+        f"{field.name} {number(float(inputs[i].flat[0]), 3)}" + (f" {field.unit}" if field.unit != "1" else "")
+        for i, field in enumerate(evaluation.inputs)
+        if field.number
+    )
 
 
 def _slice(values: np.ndarray) -> np.ndarray:
