@@ -120,7 +120,7 @@ def _at_address(cluster: Cluster) -> Client:
         ) from error
     # Whatever else listens there may answer anything.
     except Exception as error:
-        raise ClusterError(f"{cluster.where}: what answers is no Dask scheduler ({first_line(error)})") from error
+        raise ClusterError(f"{cluster.where}: cannot be used as a Dask scheduler: {first_line(error)}") from error
 
 
 @contextlib.contextmanager
