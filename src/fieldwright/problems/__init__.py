@@ -4,6 +4,7 @@ from fieldwright.problems.advection import Advection
 from fieldwright.problems.allen_cahn import AllenCahn
 from fieldwright.problems.base import Field, Problem, Settled, SteadyProblem, vector_field
 from fieldwright.problems.burgers import Burgers
+from fieldwright.problems.compressible_euler import CompressibleEuler
 from fieldwright.problems.convection_diffusion import ConvectionDiffusion
 from fieldwright.problems.darcy import Darcy
 from fieldwright.problems.diffusion import diffusion_system
@@ -25,6 +26,7 @@ from fieldwright.problems.random_harmonics import random_harmonics
 from fieldwright.problems.random_states import piecewise_constant, riemann_states
 from fieldwright.problems.random_vorticity import mcwilliams_vorticity
 from fieldwright.problems.random_waves import random_sines
+from fieldwright.problems.shallow_water import ShallowWater
 from fieldwright.problems.spectra import Matern, PowerLaw, SquaredExponential
 from fieldwright.problems.spectral_problem import SpectralProblem
 from fieldwright.problems.symmetries import BoxSymmetry, box_symmetries
@@ -35,6 +37,7 @@ PROBLEMS: dict[str, type[Problem]] = {
     "advection": Advection,
     "allen_cahn": AllenCahn,
     "burgers": Burgers,
+    "compressible_euler": CompressibleEuler,
     "convection_diffusion": ConvectionDiffusion,
     "darcy": Darcy,
     "elasticity": Elasticity,
@@ -45,6 +48,7 @@ PROBLEMS: dict[str, type[Problem]] = {
     "kuramoto_sivashinsky": KuramotoSivashinsky,
     "navier_stokes": NavierStokes,
     "poisson": Poisson,
+    "shallow_water": ShallowWater,
     "thermal": Thermal,
     "porous_medium": PorousMedium,
     "tumor_growth": TumorGrowth,
@@ -56,6 +60,7 @@ __all__ = [
     "AllenCahn",
     "BoxSymmetry",
     "Burgers",
+    "CompressibleEuler",
     "ConvectionDiffusion",
     "Darcy",
     "Elasticity",
@@ -75,6 +80,7 @@ __all__ = [
     "PowerLaw",
     "Problem",
     "Settled",
+    "ShallowWater",
     "SpectralProblem",
     "SquaredExponential",
     "SteadyProblem",
