@@ -10,19 +10,19 @@ from fieldwright.problems import PorousMedium
 
 DRIVEN = [
     PorousMedium(resolution=24, frames=3, duration=0.6),
-    PorousMedium(resolution=24, kind="stefan", frames=3, duration=0.1),
+    PorousMedium(resolution=24, medium="stefan", frames=3, duration=0.1),
 ]
 CLOSED = [
     PorousMedium(resolution=32, start="spreading", frames=3),
     PorousMedium(resolution=32, start="random", frames=3, duration=0.3),
-    PorousMedium(resolution=32, kind="stefan", start="random", frames=3, duration=0.03),
-    PorousMedium(resolution=16, kind="heat", frames=3, duration=0.3),
-    PorousMedium(resolution=8, kind="heat", start="random", dimension=2, frames=2, duration=0.3),
+    PorousMedium(resolution=32, medium="stefan", start="random", frames=3, duration=0.03),
+    PorousMedium(resolution=16, medium="heat", frames=3, duration=0.3),
+    PorousMedium(resolution=8, medium="heat", start="random", dimension=2, frames=2, duration=0.3),
     PorousMedium(resolution=8, start="spreading", dimension=2, frames=2),
-    PorousMedium(resolution=8, kind="stefan", start="random", dimension=2, frames=2, duration=0.03),
+    PorousMedium(resolution=8, medium="stefan", start="random", dimension=2, frames=2, duration=0.03),
 ]
 ALL = DRIVEN + CLOSED
-names = [f"{p.kind}-{p.start}-{p.dimension}D" for p in ALL]
+names = [f"{p.medium}-{p.start}-{p.dimension}D" for p in ALL]
 every = pytest.mark.parametrize("problem", ALL, ids=names)
 closed = pytest.mark.parametrize("problem", CLOSED, ids=names[2:])
 driven = pytest.mark.parametrize("problem", DRIVEN, ids=names[:2])
@@ -55,7 +55,7 @@ def test_driven_front_converges_as_fast_as_its_steepness_allows(degree: float) -
 
 
 def test_melting_front_converges_at_least_as_fast_as_theory_says() -> None:
-    make = lambda n: PorousMedium(resolution=n, kind="stefan", duration=0.05, frames=1)  # noqa: E731
+    make = lambda n: PorousMedium(resolution=n, medium="stefan", duration=0.05, frames=1)  # noqa: E731
     l1, l2 = orders(make, (32, 128), samples=32, steps=lambda n: n)
     assert l1 > 0.9  # the enthalpy method's bound, order 1 in L1, hides how well the mass is kept
     assert l2 > 0.4
@@ -89,7 +89,7 @@ def test_behind_the_front_of_a_drop_in_two_dimensions_the_order_is_two() -> None
 
 @pytest.mark.parametrize("dimension", [1, 2])
 def test_heat_converges_to_second_order_in_space(dimension: int) -> None:
-    make = lambda n: PorousMedium(kind="heat", resolution=n, dimension=dimension, duration=0.05, frames=1)  # noqa: E731
+    make = lambda n: PorousMedium(medium="heat", resolution=n, dimension=dimension, duration=0.05, frames=1)  # noqa: E731
     _, l2 = orders(make, (8, 16), samples=2, steps=lambda n: 48)
     assert l2 == pytest.approx(2.0, abs=0.1)
 
@@ -106,7 +106,7 @@ def heat_flow(problem: PorousMedium, inputs: torch.Tensor, time: float) -> torch
 
 @pytest.mark.parametrize(("scheme", "order"), [("bdf2", 2.0), ("euler", 1.0)])
 def test_schemes_converge_with_their_order_in_time(scheme, order: float) -> None:
-    problem = PorousMedium(kind="heat", resolution=16, duration=0.2, frames=1, start="random", scheme=scheme)
+    problem = PorousMedium(medium="heat", resolution=16, duration=0.2, frames=1, start="random", scheme=scheme)
     inputs = problem.sample(range(3), 0)
     finest = heat_flow(problem, inputs, 0.2)
     wrong = [float((problem.integrate(inputs, frames=1, steps=s)[:, 0] - finest).norm()) for s in (16, 32)]
@@ -121,7 +121,7 @@ def test_mass_changes_by_the_schemes_own_supply_to_round_off(problem: PorousMedi
     gained = cell * (states[:, :, 0].flatten(2).sum(2) - inputs[:, None, 0].flatten(2).sum(2))
     torch.testing.assert_close(gained, supply, rtol=0, atol=1e-13)
     assert bool((supply == 0).all()) != problem.driven
-    if problem.kind != "heat":
+    if problem.medium != "heat":
         assert float(states.min()) >= 0
 
 
@@ -145,7 +145,7 @@ def test_front_is_within_a_cell_of_its_place(problem: PorousMedium) -> None:
     middle = 0.5 if fine.start == "spreading" else 0.0
     places = (fine.grid.axis(0) - middle).abs() + fine.grid.spacing[0] / 2
     # Where something is: half a threshold of what melts, and of gas all but a trace.
-    least = inputs[:, 1, :1, None].mT / 2 if fine.kind == "stefan" else 1e-3
+    least = inputs[:, 1, :1, None].mT / 2 if fine.medium == "stefan" else 1e-3
     reached = torch.where(states > least, places, 0.0).amax(2)
     assert float((reached - fine.front(inputs, fine.times)[:, 1:]).abs().max()) <= 1.5 * fine.grid.spacing[0]
 
@@ -166,7 +166,7 @@ def test_residual_of_the_exact_flow_falls_with_the_fourth_power_of_the_interval(
     sizes = []
     for frames in (16, 32):
         problem = PorousMedium(
-            resolution=6, kind="heat", start="random", dimension=dimension, duration=0.2, frames=frames
+            resolution=6, medium="heat", start="random", dimension=dimension, duration=0.2, frames=frames
         )
         inputs = problem.sample(range(2), 0)
         sizes.append(float(problem.residual(inputs, heat_flow(problem, inputs, problem.interval)).norm()))
@@ -195,7 +195,7 @@ def test_rate_is_differentiable_in_the_state_and_every_number(problem: PorousMed
 def test_trajectories_commute_with_every_symmetry_of_the_box(problem: PorousMedium) -> None:
     symmetries = problem.symmetries()
     assert len(symmetries) == {"heat-1": 1, "heat-2": 2}.get(
-        f"{problem.kind}-{problem.dimension}", 2 * problem.dimension**2
+        f"{problem.medium}-{problem.dimension}", 2 * problem.dimension**2
     )
     inputs = problem.sample([3], 0)
     states = problem.integrate(inputs, frames=1, steps=6)
@@ -235,7 +235,7 @@ def test_trajectories_within_the_tolerance_keep_every_law(problem: PorousMedium)
         inputs, states + torch.arange(len(problem.times)).reshape(-1, *[1] * (states.ndim - 2)), problem.times
     )
     assert float(wrong["mass"].defect()[:, -1].min()) > wrong["mass"].tolerance
-    if problem.kind != "heat":
+    if problem.medium != "heat":
         assert float(problem.laws(inputs, -states, problem.times)["positivity"].defect()[:, -1].min()) >= 0
 
 
@@ -309,16 +309,16 @@ def test_shifts_draw_numbers_from_outside_the_range(problem: PorousMedium) -> No
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"kind": "stefen"}, "kind 'stefen'; allowed are heat, power, stefan"),
+        ({"medium": "stefen"}, "medium 'stefen'; allowed are heat, power, stefan"),
         ({"start": "front"}, "start 'front'; allowed are analytic, spreading, random"),
         ({"scheme": "bdf3"}, "scheme 'bdf3'; allowed are bdf2, euler"),
         ({"dimension": 3}, "dimension 3; allowed are 1 and 2"),
         ({"dimension": 2}, "in 2D choose start spreading or random"),
-        ({"kind": "heat", "start": "spreading"}, "'spreading' is for kind 'power', not 'heat'"),
+        ({"medium": "heat", "start": "spreading"}, "'spreading' is for medium 'power', not 'heat'"),
         ({"resolution": 3}, "resolution 3"),
-        ({"duration": 2.0}, "duration = 2; the front of kind 'power' leaves the box at 1"),
-        ({"kind": "stefan"}, "duration = 1; the front of kind 'stefan' leaves the box at 0.7"),
-        ({"kind": "stefan", "numbers": (0.5, 1.5), "duration": 0.1}, "thresholds lie in 0.01 to 0.99"),
+        ({"duration": 2.0}, "duration = 2; the front of 'power' leaves the box at 1"),
+        ({"medium": "stefan"}, "duration = 1; the front of 'stefan' leaves the box at 0.7"),
+        ({"medium": "stefan", "numbers": (0.5, 1.5), "duration": 0.1}, "thresholds lie in 0.01 to 0.99"),
         ({"numbers": (2.0, 1.0)}, "two positive numbers, the lower first"),
         ({"start": "spreading", "radii": (0.3, 0.7)}, "room for at most 0.5"),
         ({"start": "spreading", "ages": (0.0, 0.7)}, "two positive numbers"),

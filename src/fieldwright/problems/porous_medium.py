@@ -34,7 +34,7 @@ from fieldwright.solvers.implicit import SCHEMES, Scheme, march
 from fieldwright.solvers.newton import implicit_step
 from fieldwright.solvers.two_point_flux import TwoPointFlux
 
-Kind = Literal["heat", "power", "stefan"]
+Medium = Literal["heat", "power", "stefan"]
 Start = Literal["analytic", "spreading", "random"]
 
 _NUMBERS: dict[str, tuple[str, str]] = {
@@ -49,7 +49,7 @@ _STREAM = 1
 class PorousMedium(EvolutionProblem):
     """The generalised porous medium equation, u_t = ∇·(k(u) ∇u): concentration u and one number -> u later.
 
-    ``kind``       "heat": k = c, on the torus of side 2π; "power": k = u^m, the porous medium equation; "stefan": k = 1
+    ``medium``     "heat": k = c, on the torus of side 2π; "power": k = u^m, the porous medium equation; "stefan": k = 1
                    where u >= u* and 0 elsewhere. The last two are on the unit box, with u >= 0, and have moving fronts
     ``start``      "analytic": the textbook solution: sin x (heat); a front driven into u = 0 from the left by
                    u(t, 0) = (m t)^(1/m) (power, until t = 1) or by u(t, 0) = 1 (stefan). 1D, but for heat.
@@ -78,7 +78,7 @@ class PorousMedium(EvolutionProblem):
 
     resolution: int = 128
     dimension: int = 1
-    kind: Kind = "power"
+    medium: Medium = "power"
     start: Start = "analytic"
     numbers: tuple[float, float] | None = None
     ages: tuple[float, float] = (0.05, 0.2)
@@ -97,7 +97,7 @@ class PorousMedium(EvolutionProblem):
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
-            ("kind", self.kind, get_args(Kind)),
+            ("medium", self.medium, get_args(Medium)),
             ("start", self.start, get_args(Start)),
             ("scheme", self.scheme, SCHEMES),
         ):
@@ -105,8 +105,8 @@ class PorousMedium(EvolutionProblem):
                 raise InputError(f"porous_medium: {name} '{value}'; allowed are {', '.join(allowed)}")
         if self.dimension not in (1, 2):
             raise InputError(f"porous_medium: dimension {self.dimension}; allowed are 1 and 2")
-        if self.start == "spreading" and self.kind != "power":
-            raise InputError(f"porous_medium: start 'spreading' is for kind 'power', not '{self.kind}'")
+        if self.start == "spreading" and self.medium != "power":
+            raise InputError(f"porous_medium: start 'spreading' is for medium 'power', not '{self.medium}'")
         if self.driven and self.dimension != 1:
             raise InputError(
                 "porous_medium: a driven front is in one dimension; in 2D choose start spreading or random"
@@ -122,15 +122,15 @@ class PorousMedium(EvolutionProblem):
 
     def _check_fronts(self) -> None:
         low, high = self.number_range
-        if self.kind == "stefan" and not 0.01 <= low <= high <= 0.99:
+        if self.medium == "stefan" and not 0.01 <= low <= high <= 0.99:
             raise InputError(f"porous_medium: numbers = ({low:g}, {high:g}); thresholds lie in 0.01 to 0.99")
         if self.driven:
             # The lower the threshold, the faster the front: x = 2 z₁ √t.
-            root = 0.5 if self.kind == "power" else float(melting_root(torch.tensor([low], dtype=torch.float64)))
+            root = 0.5 if self.medium == "power" else float(melting_root(torch.tensor([low], dtype=torch.float64)))
             latest = 1 / (2 * root) ** 2
             if self.duration > latest:
                 raise InputError(
-                    f"porous_medium: duration = {self.duration:g}; the front of kind '{self.kind}' leaves the box at"
+                    f"porous_medium: duration = {self.duration:g}; the front of '{self.medium}' leaves the box at"
                     f" {latest:.3g}"
                 )
         if self.start == "spreading":
@@ -141,18 +141,18 @@ class PorousMedium(EvolutionProblem):
 
     @property
     def number_range(self) -> tuple[float, float]:
-        """(low, high) of the number that the kind has."""
+        """(low, high) of the number that the medium has."""
         defaults = {"heat": (1.0, 5.0), "power": (1.0, 6.0), "stefan": (0.55, 0.7)}
-        return tuple(self.numbers) if self.numbers is not None else defaults[self.kind]  # type: ignore[return-value]
+        return tuple(self.numbers) if self.numbers is not None else defaults[self.medium]  # type: ignore[return-value]
 
     @property
     def driven(self) -> bool:
         """Whether a wall drives a front into the box."""
-        return self.start == "analytic" and self.kind != "heat"
+        return self.start == "analytic" and self.medium != "heat"
 
     @property
     def coefficients(self) -> tuple[Field, ...]:  # type: ignore[override]
-        name, meaning = _NUMBERS[self.kind]
+        name, meaning = _NUMBERS[self.medium]
         found = [Field(name, "1", meaning, number=True)]
         if self.start == "spreading":
             found.append(Field("age", "1", "time since the drop was a point, at clock 0", number=True))
@@ -167,13 +167,13 @@ class PorousMedium(EvolutionProblem):
     @property
     def grid(self) -> Grid:
         d = self.dimension
-        if self.kind == "heat":
+        if self.medium == "heat":
             return Grid((self.resolution,) * d, "periodic", (0.0,) * d, (2 * math.pi,) * d)
         return Grid((self.resolution,) * d, "cell")
 
     @cached_property
     def boundary(self) -> Boundary:
-        word = "periodic" if self.kind == "heat" else "dirichlet" if self.driven else "neumann"
+        word = "periodic" if self.medium == "heat" else "dirichlet" if self.driven else "neumann"
         return Boundary.parse(word, self.dimension)
 
     @cached_property
@@ -189,15 +189,15 @@ class PorousMedium(EvolutionProblem):
             unit = Grid(self.grid.shape, self.grid.centring)
             field = gaussian_field(
                 unit, indices, seed, alpha=self.alpha, tau=self.tau, deviation=self.deviation,
-                walls="periodic" if self.kind == "heat" else "neumann",
+                walls="periodic" if self.medium == "heat" else "neumann",
             )  # fmt: skip
-            state = field if self.kind == "heat" else field.clamp_min(0.0)
+            state = field if self.medium == "heat" else field.clamp_min(0.0)
         elif self.start == "spreading":
             age = self.duration * drawn[:, 1]
             mass = drop_mass(self.dimension, number, drawn[:, 2], age + self.duration)
             state = drop_means(self.grid, number, mass, age[:, None])[:, 0]
             numbers.append(age)
-        elif self.kind == "heat":
+        elif self.medium == "heat":
             waves = self.grid.coordinates().sin().prod(0)
             state = waves.expand(len(drawn), *self.grid.shape)
         else:
@@ -236,7 +236,7 @@ class PorousMedium(EvolutionProblem):
         self, inputs: Float[Tensor, "batch channel *space"], *, frames: int, steps: int
     ) -> tuple[Float[Tensor, "batch time channel_out *space"], Float[Tensor, "batch time"]]:
         """The states, and the mass that has come in through the walls by the scheme's own fluxes up to each."""
-        operator, positive = self._operator.to(inputs), self.kind != "heat"
+        operator, positive = self._operator.to(inputs), self.medium != "heat"
         number = self._number(inputs, 1).reshape(-1, *[1] * self.dimension)
         start = self._number(inputs, 2) if self.driven else None
 
@@ -247,7 +247,7 @@ class PorousMedium(EvolutionProblem):
                 b = b + tau[:, None] * self._source(wall, b)
             step = implicit_step(
                 b, guess, tau, operator, lambda u, samples: self._potential(u, number[samples]),
-                positive=positive, damped=self.kind != "stefan",
+                positive=positive, damped=self.medium != "stefan",
             )  # fmt: skip
             inflow = torch.zeros_like(tau)
             if wall is not None:
@@ -278,7 +278,7 @@ class PorousMedium(EvolutionProblem):
         else:
             exact = self.mass(inputs, times)
             laws = {"mass": Law(mass, supply=exact - exact[:, :1], scale=exact.amax(1), tolerance=0.05)}
-        if self.kind != "heat":
+        if self.medium != "heat":
             below = -cell * u.clamp_max(0.0).flatten(2).sum(2)
             laws["positivity"] = Law(below, "falling", scale=size, tolerance=1e-12)
         return laws
@@ -288,18 +288,18 @@ class PorousMedium(EvolutionProblem):
     ) -> Float[Tensor, "batch time channel_out *space"]:
         """The exact solution at ``times`` after ``inputs``: means over cells, of heat the values at the points.
 
-        Errors: `InputError` where there is none: a random start of kind power or stefan.
+        Errors: `InputError` where there is none: a random start of medium power or stefan.
         """
         number, times = self._number(inputs, 1).double(), times.to(inputs.device).double()
-        if self.kind == "heat":
+        if self.medium == "heat":
             return self._heat(inputs[:, 0].double(), number, times)[:, :, None]
         if self.start == "random":
-            raise InputError(f"porous_medium: a random start of kind '{self.kind}' has no exact solution")
+            raise InputError(f"porous_medium: a random start of medium '{self.medium}' has no exact solution")
         clock = self._clock(inputs, times)
         if self.start == "spreading":
             ages = clock + self._number(inputs, 2)[:, None]
             return drop_means(self.grid, number, self._total(inputs), ages)[:, :, None]
-        means = wave_means if self.kind == "power" else melting_means
+        means = wave_means if self.medium == "power" else melting_means
         return means(self.grid, number, clock)[:, :, None]
 
     def mass(
@@ -308,7 +308,7 @@ class PorousMedium(EvolutionProblem):
         """The exact mass ∫ u dx at ``times`` after ``inputs``."""
         if not self.driven:
             return self._total(inputs)[:, None].expand(-1, len(times))
-        known = wave_mass if self.kind == "power" else melting_mass
+        known = wave_mass if self.medium == "power" else melting_mass
         return known(self._number(inputs, 1).double(), self._clock(inputs, times))
 
     def front(
@@ -318,21 +318,21 @@ class PorousMedium(EvolutionProblem):
 
         Errors: `InputError` for a start that has no front of known place.
         """
-        if self.start == "random" or self.kind == "heat":
+        if self.start == "random" or self.medium == "heat":
             raise InputError("porous_medium: only driven fronts and spreading drops have a front of known place")
         number, clock = self._number(inputs, 1).double(), self._clock(inputs, times)
         if self.start == "spreading":
             ages = clock + self._number(inputs, 2)[:, None]
             return drop_radius(self.dimension, number, self._total(inputs), ages)
-        return clock if self.kind == "power" else 2 * melting_root(number)[:, None] * clock.sqrt()
+        return clock if self.medium == "power" else 2 * melting_root(number)[:, None] * clock.sqrt()
 
     def symmetries(self) -> tuple[Symmetry, ...]:
         return super().symmetries() if self.driven else box_symmetries(self.grid, self.boundary)
 
     def shifts(self) -> dict[str, Problem]:
         low, high = self.number_range
-        name = _NUMBERS[self.kind][0]
-        if self.kind == "stefan":
+        name = _NUMBERS[self.medium][0]
+        if self.medium == "stefan":
             beyond = (max(low - (high - low) / 3, 0.01), low)
             # A lower threshold melts faster; the front must still be in the box at the end.
             if self.driven and 4 * float(melting_root(torch.tensor([beyond[0]]).double())) ** 2 * self.duration > 1:
@@ -350,9 +350,9 @@ class PorousMedium(EvolutionProblem):
 
     def _potential(self, u: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
         """w = ∫ k du from 0, and k."""
-        if self.kind == "heat":
+        if self.medium == "heat":
             return number * u, number.expand_as(u)
-        if self.kind == "power":
+        if self.medium == "power":
             filled = u.clamp_min(0.0)
             k = filled**number
             return filled * k / (number + 1), k
@@ -360,7 +360,7 @@ class PorousMedium(EvolutionProblem):
 
     def _wall_potential(self, number: Tensor, clock: Tensor) -> Tensor:
         """w at the left wall: of u = (m t)^(1/m), or of u = 1."""
-        if self.kind == "power":
+        if self.medium == "power":
             return (number * clock) ** ((number + 1) / number) / (number + 1)
         return (1 - number).expand_as(clock)
 
