@@ -64,8 +64,9 @@ def test_bits_do_not_depend_on_the_number_of_threads(kind, preconditioner):
         assert np.array_equal(report.recycling, found[0][1].recycling)
 
 
-def test_without_recycling_a_sample_does_not_depend_on_its_batch():
-    system = SYSTEMS["convection"]
+@pytest.mark.parametrize("name", ["convection", "diffusion", "box"])
+def test_without_recycling_a_sample_does_not_depend_on_its_batch(name):
+    system = SYSTEMS[name]
     together = gmres(system, rtol=1e-8).values
     assert torch.equal(gmres(system.select([3, 1]), rtol=1e-8).values, together[[3, 1]])
 

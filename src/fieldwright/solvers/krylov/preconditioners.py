@@ -5,6 +5,7 @@ Each is a solve (r, out) -> out = M⁻¹ r, linear in r, with a ``name`` by whic
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol, cast
 
 import numpy as np
@@ -13,10 +14,9 @@ import scipy.sparse.linalg
 from jaxtyping import Int64, Num
 
 from fieldwright.errors import InputError, SolverError
-from fieldwright.solvers.constant_operator import nearest_constant_operator
+from fieldwright.solvers.constant_operator import ConstantOperator
 from fieldwright.solvers.krylov.linear_maps import DiagonalMatrix, RowMatrix, Vector, row_matrix
 from fieldwright.solvers.krylov.matrix_kernels import diagonals_solve, factor_diagonals, factor_rows, rows_solve
-from fieldwright.solvers.stencil import StencilSystem
 
 Matrix = DiagonalMatrix | RowMatrix | scipy.sparse.sparray | scipy.sparse.spmatrix
 
@@ -165,18 +165,18 @@ class EarlierFactors:
 class ConstantInverse:
     """M = the constant-coefficient operator nearest to a stencil system, inverted by trigonometric transforms.
 
-    Errors: `SolverError` when the couplings of an axis have no positive mean.
+    ``operator`` may hold a batch, of which ``sample`` is taken.
     """
 
     name = "spectral"
     dtype = np.dtype(np.float64)
 
-    def __init__(self, system: StencilSystem, sample: int = 0) -> None:
-        operator = nearest_constant_operator(system.select([sample]).to("cpu"))
-        self._shape = system.shape
+    def __init__(self, operator: ConstantOperator, shape: tuple[int, ...], sample: int = 0) -> None:
+        mine = replace(operator, strength=operator.strength[[sample]], shift=operator.shift[[sample]])
+        self._shape = shape
         self._bases = [axis.matrix.numpy() for axis in operator.axes]
-        self._inverse = operator.inverse_eigenvalues()[0].numpy()
-        self._root = operator.mass.sqrt()[0].expand(system.shape).contiguous().numpy()
+        self._inverse = mine.inverse_eigenvalues()[0].numpy()
+        self._root = operator.mass.sqrt()[0].expand(shape).contiguous().numpy()
 
     def solve(self, r: Vector, out: Vector) -> None:
         """out = M⁻¹ r, by one transform to modes and one back."""

@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from fieldwright.errors import InputError, SolverError
+from fieldwright.solvers.constant_operator import ConstantOperator, nearest_constant_operator
 from fieldwright.solvers.krylov.arnoldi import KrylovWork
 from fieldwright.solvers.krylov.linear_maps import DiagonalMatrix, StencilMatrices
 from fieldwright.solvers.krylov.preconditioned_system import KrylovSolution, RecycledSpace
@@ -198,10 +199,12 @@ def solve_sequence(
 
 def default_preconditioner(system: StencilSystem) -> str:
     """By kind: "spectral" where positive definite, "earlier lu" where symmetric, 2D and not large, else "ilu(0)"."""
+    if system.batch == 0:
+        return "none"
     if system.kind == "spd":
         try:
-            ConstantInverse(system)
-        except (SolverError, IndexError):
+            nearest_constant_operator(system.select(slice(0, 1)))
+        except SolverError:
             return "none" if system.nullspace else "ilu(0)"
         return "spectral"
     if system.kind == "symmetric" and len(system.shape) <= 2 and system.unknowns <= FACTOR_UNKNOWNS:
@@ -254,12 +257,13 @@ class _Chain:
         recycling = self._recycle > 0
         space: RecycledSpace | None = None
         factors: EarlierFactors | None = None
+        constant = self._constant_operator(piece)
         saved = 0
         for place, sample in enumerate(piece):
             matrix = self._matrices[sample]
             if self._preconditioner == "earlier lu":
                 factors = factors or _factors(matrix)
-            M = factors or self._prepare(int(sample), matrix)
+            M = factors or self._prepare(matrix, constant, place)
             if self._measure and space is not None:
                 self.distances[sample] = subspace_distance(smallest_invariant_subspace(matrix), space.vectors)
             solution = self._solve(int(sample), matrix, M, space if recycling else None)
@@ -300,11 +304,20 @@ class _Chain:
             self._local.work = KrylovWork.of(size, restart, recycle, np.dtype(np.float64))
         return self._local.work
 
-    def _prepare(self, sample: int, matrix: DiagonalMatrix) -> Preconditioner:
-        """The preconditioner asked for; none where the matrix has no such."""
+    def _constant_operator(self, piece: Int64[np.ndarray, " sample"]) -> ConstantOperator | None:
+        """The nearest constant operators of a piece, where they are asked for and every sample has one."""
+        if self._preconditioner != "spectral" or len(piece) == 0:
+            return None
         try:
-            if self._preconditioner == "spectral":
-                return ConstantInverse(self._system, sample)
+            return nearest_constant_operator(self._system.select(torch.from_numpy(piece)))
+        except SolverError:
+            return None
+
+    def _prepare(self, matrix: DiagonalMatrix, constant: ConstantOperator | None, place: int) -> Preconditioner:
+        """The preconditioner asked for; none where the matrix has no such."""
+        if self._preconditioner == "spectral" and constant is not None:
+            return ConstantInverse(constant, self._system.shape, place)
+        try:
             if self._preconditioner == "ilu(0)":
                 return ilu0(matrix)
             if self._preconditioner == "ssor":

@@ -17,6 +17,8 @@ import numpy as np
 from fieldwright.solvers.lanes import Decorator
 
 BLOCK = 1024
+# Entries at a time where many rows are made of many: results and rows of a block share the first-level cache.
+MIXED = 256
 # A vector whose overlap with the basis is above this share of its norm is orthogonalised again.
 OVERLAP = 1e-13
 
@@ -218,14 +220,12 @@ def recombine(images, image_count, vectors, vector_count, basis, basis_count, mi
     """
     n = images.shape[1]
     fresh = mix_images.shape[1]
-    new_images = np.empty((fresh, BLOCK), images.dtype)
-    new_vectors = np.empty((fresh, BLOCK), images.dtype)
-    for start in range(0, n, BLOCK):
-        stop = min(n, start + BLOCK)
-        for i in range(fresh):
-            for e in range(stop - start):
-                new_images[i, e] = 0.0
-                new_vectors[i, e] = 0.0
+    new_images = np.empty((fresh, MIXED), images.dtype)
+    new_vectors = np.empty((fresh, MIXED), images.dtype)
+    for start in range(0, n, MIXED):
+        stop = min(n, start + MIXED)
+        new_images[:] = 0.0
+        new_vectors[:] = 0.0
         _mix(images, image_count, mix_images, new_images, start, stop)
         _mix(vectors, vector_count, mix_vectors, new_vectors, start, stop)
         _mix(basis, basis_count, mix_basis, new_vectors, start, stop)
@@ -237,7 +237,7 @@ def recombine(images, image_count, vectors, vector_count, basis, basis_count, mi
 
 @inner
 def _mix(rows, count, mix, out, start, stop):
-    """out_i += Σ_j mix[j, i] row_j over a block, two results by four rows at a time."""
+    """out_i += Σ_j mix[j, i] row_j over a block, four results by four rows at a time."""
     size = stop - start
     fresh = mix.shape[1]
     j = 0
@@ -245,25 +245,30 @@ def _mix(rows, count, mix, out, start, stop):
         a, b = rows[j, start:stop], rows[j + 1, start:stop]
         c, d = rows[j + 2, start:stop], rows[j + 3, start:stop]
         i = 0
-        while i + 1 < fresh:
-            y, z = out[i, :size], out[i + 1, :size]
-            p, q, r, s = mix[j, i], mix[j + 1, i], mix[j + 2, i], mix[j + 3, i]
-            t, u, v, w = mix[j, i + 1], mix[j + 1, i + 1], mix[j + 2, i + 1], mix[j + 3, i + 1]
+        while i + 3 < fresh:
+            w, x, y, z = out[i, :size], out[i + 1, :size], out[i + 2, :size], out[i + 3, :size]
+            wa, wb, wc, wd = mix[j, i], mix[j + 1, i], mix[j + 2, i], mix[j + 3, i]
+            xa, xb, xc, xd = mix[j, i + 1], mix[j + 1, i + 1], mix[j + 2, i + 1], mix[j + 3, i + 1]
+            ya, yb, yc, yd = mix[j, i + 2], mix[j + 1, i + 2], mix[j + 2, i + 2], mix[j + 3, i + 2]
+            za, zb, zc, zd = mix[j, i + 3], mix[j + 1, i + 3], mix[j + 2, i + 3], mix[j + 3, i + 3]
             for e in range(size):
-                y[e] += p * a[e] + q * b[e] + r * c[e] + s * d[e]
-                z[e] += t * a[e] + u * b[e] + v * c[e] + w * d[e]
-            i += 2
+                p, q, r, s = a[e], b[e], c[e], d[e]
+                w[e] += wa * p + wb * q + wc * r + wd * s
+                x[e] += xa * p + xb * q + xc * r + xd * s
+                y[e] += ya * p + yb * q + yc * r + yd * s
+                z[e] += za * p + zb * q + zc * r + zd * s
+            i += 4
         while i < fresh:
-            y = out[i, :size]
-            p, q, r, s = mix[j, i], mix[j + 1, i], mix[j + 2, i], mix[j + 3, i]
+            w = out[i, :size]
+            wa, wb, wc, wd = mix[j, i], mix[j + 1, i], mix[j + 2, i], mix[j + 3, i]
             for e in range(size):
-                y[e] += p * a[e] + q * b[e] + r * c[e] + s * d[e]
+                w[e] += wa * a[e] + wb * b[e] + wc * c[e] + wd * d[e]
             i += 1
         j += 4
     while j < count:
         a = rows[j, start:stop]
         for i in range(fresh):
-            y, p = out[i, :size], mix[j, i]
+            w, wa = out[i, :size], mix[j, i]
             for e in range(size):
-                y[e] += p * a[e]
+                w[e] += wa * a[e]
         j += 1
