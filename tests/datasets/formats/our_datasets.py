@@ -72,7 +72,7 @@ CONTENTS: dict[str, Callable[[int, int], ShardContent]] = {
 
 
 def assert_same_dataset(ours: Path, theirs: Path) -> None:
-    """Every number, name, unit, point, time, wall and split of one dataset is that of the other, whatever its shards."""
+    """Every number, name, unit, point, time, wall and split of one dataset is the other's, whatever its shards."""
     for split in COUNTS:
         first, second = (merged(sorted((root / "data" / split).glob("*.hdf5"))) for root in (ours, theirs))
         assert first.keys() == second.keys()

@@ -36,11 +36,12 @@ from fieldwright.progress import SILENT, Reporter
 from fieldwright.settings import allowed
 
 _SHARD_BYTES = 1 << 27
+_BLOCK_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
 class _Writer:
-    lost: Callable[[Source, Mapping[str, Selection]], list[str]]
+    lost: Callable[[Target], list[str]]
     write: Callable[[Target], list[Path]]
 
 
@@ -136,7 +137,7 @@ def convert(
         set_ = _read(found, reading)
         selections = _selections(set_, split, limit, reporter)
         at_once = max(1, shard_bytes // sample_bytes(set_))
-        lost = [] if wanted == "well" else _WRITERS[wanted].lost(set_, selections)
+        lost = [] if wanted == "well" else _WRITERS[wanted].lost(Target(set_, selections, target))
         for note in set_.notes:
             reporter.notice(f"convert: {note}")
         for sentence in lost:
@@ -150,7 +151,9 @@ def convert(
         else:
             total = sum(map(len, selections.values()))
             with reporter.stage(f"convert {set_.name}", total=total, unit="samples") as stage:
-                files = _WRITERS[wanted].write(Target(set_, selections, target, stage.advance))
+                files = _WRITERS[wanted].write(
+                    Target(set_, selections, target, stage.advance, min(_BLOCK_BYTES, shard_bytes))
+                )
     return Conversion(
         source_format=set_.format,
         format=wanted,

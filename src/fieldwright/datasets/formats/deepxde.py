@@ -9,14 +9,14 @@ Source: DeepXDE's data class ``TripleCartesianProd``.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from fieldwright.atomic import written_beside
 from fieldwright.datasets.formats.coordinates import grid_from_coordinates
-from fieldwright.datasets.formats.export import Channel, Selection, Target, channels, finite, operator_inputs
+from fieldwright.datasets.formats.export import Channel, Target, channels, finite, operator_inputs
 from fieldwright.datasets.formats.numpy_arrays import append_array, append_rows, open_npz
 from fieldwright.datasets.formats.passport import PASSPORT, Placed, lost_facts, passport, source_of_passport
 from fieldwright.datasets.formats.plain_arrays import Plain
@@ -78,11 +78,12 @@ def _lines(trunk: Plain, dimension: int, where: str) -> list[np.ndarray]:
     return lines
 
 
-def lost_in_deepxde(source: Source, selections: Mapping[str, Selection]) -> list[str]:
+def lost_in_deepxde(target: Target) -> list[str]:
     """Sentences on what others do not see in the file.
 
     Errors: `InputError` for a source of several outputs, for which the form has no place.
     """
+    source = target.source
     outputs = [channel.name for channel in channels(source, "output")]
     if len(outputs) != 1:
         raise InputError(f"convert: DeepXDE's form has one output; the source has {len(outputs)}: {', '.join(outputs)}")
@@ -125,7 +126,7 @@ def _write(target: Target) -> Path:
 
 
 def _branch(target: Target, inputs: list[Channel]) -> Iterator[np.ndarray]:
-    for _, samples in target.together().blocks(target.source):
+    for _, samples in target.together().blocks(target.samples_at_once):
         columns = []
         for channel in inputs:
             block = finite(channel.read(samples, target.source.grid), target.source, channel.name, samples.start)

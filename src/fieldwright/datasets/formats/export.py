@@ -12,8 +12,6 @@ from fieldwright.datasets.formats.source import Source, Variable
 from fieldwright.errors import DataError
 from fieldwright.grids import AXES, Grid
 
-_BLOCK_BYTES = 1 << 24
-
 
 @dataclass(frozen=True)
 class Channel:
@@ -66,13 +64,11 @@ class Selection:
             place += len(part)
         return found
 
-    def blocks(self, source: Source) -> Iterator[tuple[int, slice]]:
-        """Places in the target with the samples that go there, some 16 MiB a field at a time."""
-        frames = max(1, len(source.times))
-        step = max(1, _BLOCK_BYTES // (4 * source.grid.points * frames))
-        for start in range(0, len(self), step):
+    def blocks(self, samples: int) -> Iterator[tuple[int, slice]]:
+        """Places in the target with the samples that go there, so many at a time."""
+        for start in range(0, len(self), samples):
             place = start
-            for piece in self.pieces(start, min(start + step, len(self))):
+            for piece in self.pieces(start, min(start + samples, len(self))):
                 yield place, piece
                 place += piece.stop - piece.start
 
@@ -95,12 +91,19 @@ def finite(block: np.ndarray, source: Source, name: str, first: int) -> np.ndarr
 
 @dataclass(frozen=True)
 class Target:
-    """Where a set is to be written as: a file or directory, with the samples of each split."""
+    """Where a set is to be written: a file or directory, with the samples of each split."""
 
     source: Source
     selections: Mapping[str, Selection]
     path: Path
     advance: Callable[[float], None] = field(default=lambda samples: None)
+    block_bytes: int = 1 << 24
+
+    @property
+    def samples_at_once(self) -> int:
+        """As many as make a block of one field."""
+        frames = max(1, len(self.source.times))
+        return max(1, self.block_bytes // (4 * self.source.grid.points * frames))
 
     def ordered(self, *splits: str) -> Target:
         """The same with its splits in another order."""
@@ -130,7 +133,7 @@ class Target:
 
         Errors: `DataError` naming the sample and the field.
         """
-        for place, samples in self.together().blocks(self.source):
+        for place, samples in self.together().blocks(self.samples_at_once):
             for channel in members:
                 try:
                     block = channel.read(samples, self.source.grid)

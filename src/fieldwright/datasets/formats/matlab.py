@@ -21,7 +21,7 @@ import scipy.io
 import scipy.io.matlab
 
 from fieldwright.atomic import written_beside
-from fieldwright.datasets.formats.export import Channel, Selection, Target, channels
+from fieldwright.datasets.formats.export import Channel, Target, channels
 from fieldwright.datasets.formats.hdf5 import open_hdf5
 from fieldwright.datasets.formats.mat_version5 import header_of, variables
 from fieldwright.datasets.formats.passport import (
@@ -53,9 +53,8 @@ def read_matlab(place: Path, reading: Reading) -> Source:
         major, _ = scipy.io.matlab.matfile_version(str(place))
     except (ValueError, OSError, scipy.io.matlab.MatReadError) as error:
         raise DataError(f"{place}: is damaged, or no MAT-file ({str(error).partition(chr(10))[0]})") from error
-    arrays, note = (
-        _version73(place, reading) if major == 2 else _version5(place, reading) if major == 1 else _version4(place)
-    )
+    read = {0: _version4, 1: _version5, 2: _version73}[major]
+    arrays, note = read(place, reading)
     if note:
         return source_of_passport(note, lambda name: arrays[name].array, (place,), "matlab")
     centring = _centring(arrays)
@@ -68,7 +67,7 @@ def _version5(place: Path, reading: Reading) -> tuple[dict[str, Plain], str]:
     return arrays, next((v.text or "" for v in found if v.name == PASSPORT), "")
 
 
-def _version4(place: Path) -> tuple[dict[str, Plain], str]:
+def _version4(place: Path, reading: Reading) -> tuple[dict[str, Plain], str]:
     contents = scipy.io.loadmat(str(place))
     return {k: Plain(v) for k, v in contents.items() if isinstance(v, np.ndarray) and v.dtype.kind in "fiu"}, ""
 
@@ -92,8 +91,9 @@ def _centring(arrays: Mapping[str, Plain]) -> Centring:
     return "node" if "coeff" in arrays or (len(shape) > 1 and shape[1] % 2) else "periodic"
 
 
-def lost_in_matlab(source: Source, selections: Mapping[str, Selection]) -> list[str]:
+def lost_in_matlab(target: Target) -> list[str]:
     """Sentences on what others do not see in the file."""
+    source = target.source
     members = _members(source)
     kept = ["the times", "the grid's coordinates", "the parameters", "the splits"]
     renamed = [f"{channel.name} as {name}" for name, channel, _ in members if name not in ("a", channel.name)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,14 @@ from fieldwright.datasets.formats.source import SPLITS, Source, Variable
 from fieldwright.datasets.locking import alone
 from fieldwright.datasets.plan import Plan, Record, Shard, finished, read_plan
 from fieldwright.datasets.read import verify_file
-from fieldwright.datasets.statistics import STATISTICS_FILE, write_statistics
+from fieldwright.datasets.statistics import (
+    STATISTICS_FILE,
+    FieldMoments,
+    Moments,
+    content_moments,
+    merged_table,
+    write_table,
+)
 from fieldwright.datasets.store import ShardContent, StoredField, StoredScalar, write_shard
 from fieldwright.errors import DataError, InputError
 from fieldwright.progress import Reporter, Stage
@@ -64,7 +71,7 @@ def write_native(
         with reporter.stage(f"convert {source.name}", total=sum(plan.counts.values()), unit="samples") as stage:
             made = [_finish(source, selections[shard.split], plan, root, shard, reporter, stage) for shard in shards]
         if any(made) or not (root / STATISTICS_FILE).is_file():
-            write_statistics(root)
+            _write_statistics(source, root, shards)
     return len(shards)
 
 
@@ -114,10 +121,43 @@ def _finish(
     content = _content(source, selection.pieces(shard.start, shard.stop), plan, count)
     digest = write_shard(root / shard.file, content)
     size = (root / shard.file).stat().st_size
-    record = Record(samples=count, sha256=digest, bytes=size, failed=[], worst_residual=0.0, solve_seconds=0.0)
+    record = Record(
+        samples=count,
+        sha256=digest,
+        bytes=size,
+        failed=[],
+        worst_residual=0.0,
+        solve_seconds=0.0,
+        moments={
+            name: {"values": found.values.to_dict(), "changes": found.changes.to_dict()}
+            for name, found in content_moments(content).items()
+        },
+    )
     record.write(root / shard.record)
     stage.advance(count)
     return True
+
+
+def _write_statistics(source: Source, root: Path, shards: list[Shard]) -> None:
+    """From the moments in the records of the train split, which takes no look at the data."""
+    train = [shard for shard in shards if shard.split == "train"]
+    orders = {variable.name: variable.order for variable in source.variables}
+    if train:
+        write_table(
+            root, merged_table((_moments(root, shard, orders) for shard in train), orders, source.grid.dimension)
+        )
+
+
+def _moments(root: Path, shard: Shard, names: Iterable[str]) -> dict[str, FieldMoments]:
+    record = finished(root, shard)
+    facts = (record.moments if record is not None else None) or {}
+    try:
+        return {
+            name: FieldMoments(Moments.from_dict(facts[name]["values"]), Moments.from_dict(facts[name]["changes"]))
+            for name in names
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{root / shard.record}: is damaged ({error})") from error
 
 
 def _content(source: Source, pieces: list[slice], plan: Plan, count: int) -> ShardContent:
@@ -161,7 +201,8 @@ def _field(source: Source, variable: Variable, pieces: list[slice], scale: float
         values = np.stack([np.zeros_like(values), values], axis)
     return StoredField(
         name=variable.name,
-        values=values,
+        values=values if scale == 1 else values / np.float32(scale),
+        in_storage_unit=True,
         order=variable.order,
         sample_varying=variable.sample_varying,
         time_varying=variable.time_varying or solution,

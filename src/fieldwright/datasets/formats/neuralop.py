@@ -59,9 +59,11 @@ def read_neuralop(place: Path, reading: Reading) -> Source:
     for name in ("x", "y"):
         if name not in tensors:
             raise DataError(f"{place}: holds no tensor '{name}'; it has {', '.join(map(str, contents)) or 'none'}")
-    roles = {"x": "input:" + _axes(tensors)[0], "y": "output:" + _axes(tensors)[1], **reading.roles}
+    of_x, of_y = _axes(tensors, place)
+    roles = {"x": f"input:{of_x}", "y": f"output:{of_y}", **reading.roles}
+    space = [n for letter, n in zip(of_y, tensors["y"].shape, strict=True) if letter in AXES]
     # Their Darcy data are nodes with those of the walls, of odd number in full; the others live on a torus.
-    nodes = "darcy" in place.stem.lower() or all(n % 2 for n in tensors["x"].shape[2:])
+    nodes = "darcy" in place.stem.lower() or all(n % 2 for n in space)
     source = source_of_arrays(
         place.stem,
         {name: Plain(array) for name, array in tensors.items()},
@@ -73,8 +75,9 @@ def read_neuralop(place: Path, reading: Reading) -> Source:
     return source if nodes else replace(source, sides=Sides((("periodic", "periodic"),) * source.grid.dimension))
 
 
-def lost_in_neuralop(source: Source, selections: Mapping[str, Selection]) -> list[str]:
+def lost_in_neuralop(target: Target) -> list[str]:
     """Sentences on what their loaders do not see."""
+    source = target.source
     said = lost_facts(source, kept_by_others=("the splits",))
     counts = [len(operator_inputs(source)), len(channels(source, "output"))]
     if max(counts) > 1:
@@ -82,7 +85,7 @@ def lost_in_neuralop(source: Source, selections: Mapping[str, Selection]) -> lis
             f"{counts[0]} inputs and {counts[1]} outputs stand along an axis of channels, which their reader adds where"
             " there is one"
         )
-    if "test" not in selections:
+    if "test" not in target.selections:
         said.append("their loaders need a test file too, and there is no test split")
     return said
 
@@ -117,7 +120,7 @@ def _write(target: Target, selections: Mapping[str, Selection], partial: Path) -
             shape = (*lead, *times, *space)
             with open(path, "wb") as file:
                 file.truncate(4 * int(np.prod(shape)))
-            for place, samples in selection.blocks(source):
+            for place, samples in selection.blocks(target.samples_at_once):
                 rows = np.memmap(path, np.float32, "r+", 0, shape)
                 for c, channel in enumerate(members):
                     block = finite(channel.read(samples, source.grid), source, channel.name, samples.start)
@@ -146,7 +149,7 @@ def _placed(source: Source) -> dict[str, Placed]:
     return found
 
 
-def _axes(tensors: Mapping[str, TensorArray]) -> tuple[str, str]:
+def _axes(tensors: Mapping[str, TensorArray], place: Path) -> tuple[str, str]:
     """The letters of the axes of x and of y."""
     x, y = tensors["x"].shape, tensors["y"].shape
     dimension = min(len(x), len(y)) - 1
@@ -154,7 +157,7 @@ def _axes(tensors: Mapping[str, TensorArray]) -> tuple[str, str]:
         dimension -= 1  # both have channels, of which the numbers differ from the points
     if not 1 <= dimension <= 3 or max(len(x), len(y)) > dimension + 2:
         raise DataError(
-            f"the axes of x {tuple(x)} and y {tuple(y)} cannot be told; say them by --map x=input:nxy and --map y=..."
+            f"{place}: the axes of x {tuple(x)} and y {tuple(y)} cannot be told; say them by --map x=input:nxy and --map y=..."
         )
     space = "".join(AXES[:dimension])
     behind = "t" if len(y) > len(x) and y[1] > 1 else "c"

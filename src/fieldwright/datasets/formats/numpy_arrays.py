@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 from fieldwright.atomic import written_beside
-from fieldwright.datasets.formats.export import Selection, Target, channels
+from fieldwright.datasets.formats.export import Target, channels
 from fieldwright.datasets.formats.passport import (
     PASSPORT,
     Placed,
@@ -32,7 +32,7 @@ from fieldwright.datasets.formats.stored import FileRegion
 from fieldwright.errors import DataError
 from fieldwright.grids import AXES
 
-_COPY_BYTES = 1 << 22
+_COPY_BYTES = 1 << 20
 _LOCAL_HEADER = struct.Struct("<26xHH")
 
 
@@ -50,8 +50,6 @@ def read_numpy(places: Sequence[Path], reading: Reading) -> Source:
         if PASSPORT in texts:
             return source_of_passport(texts[PASSPORT], _opener(found), (place,), "numpy")
         arrays |= found
-    if not arrays:
-        raise DataError(f"{places[0]}: holds no array of real numbers")
     name = places[0].stem if len(places) == 1 else places[0].parent.name
     return source_of_arrays(name, arrays, tuple(places), reading, format="numpy")
 
@@ -126,8 +124,9 @@ def _opener(arrays: Mapping[str, Plain]) -> Any:
     return lambda name: arrays[name].array
 
 
-def lost_in_numpy(source: Source, selections: Mapping[str, Selection]) -> list[str]:
+def lost_in_numpy(target: Target) -> list[str]:
     """Sentences on what others do not see in the file."""
+    source = target.source
     kept = ("the names of the fields", "the times", "the grid's coordinates", "the parameters", "the splits")
     return lost_facts(source, kept_by_others=kept)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from fieldwright.datasets.formats.export import Channel, Selection, Target, channels
+from fieldwright.datasets.formats.export import Channel, Target, channels
 from fieldwright.datasets.formats.passport import PASSPORT, Placed, lost_facts, passport, scalar_rows
 from fieldwright.datasets.formats.source import Source
 from fieldwright.datasets.formats.streamed_hdf5 import PlannedArray, streamed_hdf5
@@ -21,12 +20,15 @@ _LEAST_GROUPS = 24
 _KNOWN = ("tensor", "nu", "density", "pressure", "Vx", "Vy", "Vz")
 
 
-def lost_in_pdebench(source: Source, selections: Mapping[str, Selection]) -> list[str]:
+def lost_in_pdebench(target: Target) -> list[str]:
     """Sentences on what PDEBench's loaders do not see."""
+    source = target.source
     said = lost_facts(source, kept_by_others=("the grid's coordinates", "the times", "the parameters"))
     unknown = [name for name in _array_names(source).values() if name not in _KNOWN]
     if unknown:
         said.append(f"its loaders know {', '.join(_KNOWN)}; these stand beside them: {', '.join(unknown)}")
+    if target.path.suffix == ".h5" and len(target.together()) < _LEAST_GROUPS:
+        said.append(f"its single-file loader reads the grid of group 0023; there are {len(target.together())} groups")
     if source.grid.centring != "cell":
         said.append(f"its coordinates are cell centres; these are those of a {source.grid.centring} grid")
     return said

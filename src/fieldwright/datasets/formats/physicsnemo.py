@@ -7,20 +7,19 @@ Source: PhysicsNeMo 2, its generic HDF5 reader and the data of its physics-infor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from fieldwright.datasets.formats.export import Selection, Target, channels
+from fieldwright.datasets.formats.export import Target, channels
 from fieldwright.datasets.formats.passport import PASSPORT, Placed, lost_facts, passport, scalar_rows
-from fieldwright.datasets.formats.source import Source
 from fieldwright.datasets.formats.streamed_hdf5 import PlannedArray, streamed_hdf5
 from fieldwright.grids import AXES
 
 
-def lost_in_physicsnemo(source: Source, selections: Mapping[str, Selection]) -> list[str]:
+def lost_in_physicsnemo(target: Target) -> list[str]:
     """Sentences on what others do not see in the file."""
+    source = target.source
     kept = ("the names of the fields", "units", "the parameters", "the splits")
     return lost_facts(source, kept_by_others=kept)
 

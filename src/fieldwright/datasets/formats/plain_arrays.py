@@ -72,6 +72,8 @@ def source_of_arrays(
     Errors: `DataError` for arrays that do not fit together, or whose role or axes cannot be told.
     """
     where = str(files[0])
+    if not arrays:
+        raise DataError(f"{where}: holds no array of real numbers")
     roles = assign({key: plain.shape for key, plain in arrays.items()}, reading.roles, where)
     notes = [f"left out: '{key}' {arrays[key].shape}" for key, entry in roles.items() if entry.role == "skip"]
     lines = {entry.role: arrays[key].values() for key, entry in roles.items() if entry.role in (*AXES, "time")}

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fieldwright.datasets.formats.export import Selection, Target, channels
+from fieldwright.datasets.formats.export import Target, channels
 from fieldwright.datasets.formats.hdf5 import Hdf5File, open_hdf5
 from fieldwright.datasets.formats.passport import PASSPORT, Placed, lost_facts, passport, source_of_passport
 from fieldwright.datasets.formats.source import Part, Place, Reading, Role, Source, Variable
@@ -180,14 +180,15 @@ def _splits(samples: int, chosen: _Set) -> dict[str, tuple[range, ...]]:
     return {split: (part,) for split, part in ranges.items() if len(part)}
 
 
-def lost_in_poseidon(source: Source, selections: Mapping[str, Selection]) -> list[str]:
+def lost_in_poseidon(target: Target) -> list[str]:
     """Sentences on what its loader does not see."""
+    source = target.source
     said = lost_facts(source, kept_by_others=("the times", "the grid's coordinates", "units"))
     if source.grid.shape != (128, 128):
         said.append(f"its loader takes 128 x 128 points; these are {' x '.join(map(str, source.grid.shape))}")
     if all(name == variable for name, (variable, _) in _layout(source)[0].items()):
         said.append("no set of Poseidon's has these fields; they are written under their own names")
-    counts = ", ".join(f"{split} {len(s)}" for split, s in selections.items())
+    counts = ", ".join(f"{split} {len(s)}" for split, s in target.selections.items())
     said.append(f"its loader has the sizes of the splits in its program; here they are, one after the other: {counts}")
     return said
 

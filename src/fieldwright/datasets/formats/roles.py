@@ -51,7 +51,7 @@ def parse_map(entries: Sequence[str]) -> dict[str, str]:
     Errors: `InputError` for an entry without a name or a role, or a name given twice.
     """
     found: dict[str, str] = {}
-    for entry in entries:
+    for entry in (part.strip() for several in entries for part in several.split(",")):
         name, equals, words = entry.rpartition("=")
         if not (name and equals and words):
             raise InputError(f"--map: '{entry}'; write NAME=ROLE or NAME=ROLE:AXES, as in u=output:nxyt")

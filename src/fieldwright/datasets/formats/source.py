@@ -181,8 +181,8 @@ class Reading:
     """How a source is to be read: what the user said, and where large arrays may be put in another order.
 
     ``roles`` are the user's words for names (see `roles`), ``grid`` for points without coordinates. ``scratch`` is a
-    directory for temporary files, ``budget`` the bytes that one array may take in memory, ``opened`` the HDF5 files that
-    have been looked through already.
+    directory for temporary files, ``budget`` the bytes that one array may take in memory, ``opened`` has the HDF5 files
+    that have been looked through already.
     """
 
     scratch: Path

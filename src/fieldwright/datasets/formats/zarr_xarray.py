@@ -57,7 +57,7 @@ def read_zarr(place: Path | str, reading: Reading) -> Source:
     zarr = _needed("zarr", "zarr")
     try:
         found = zarr.open(str(place), mode="r")
-        arrays = dict(found.arrays()) if hasattr(found, "arrays") else {Path(str(place)).stem: found}
+        arrays = dict(sorted(found.arrays())) if hasattr(found, "arrays") else {Path(str(place)).stem: found}
         named = all(_names(array) for array in arrays.values()) and hasattr(found, "arrays")
     except Exception as error:  # whatever a store raises means that it is not sound
         raise DataError(f"{place}: cannot be read as a Zarr store ({_first(error)})") from error
@@ -82,8 +82,11 @@ def read_netcdf(place: Place, reading: Reading) -> Source:
         _needed("h5netcdf", "h5netcdf")
         open_hdf5(place, reading.opened)
     source = place.open() if isinstance(place, RemoteFile) else place
-    engine = "scipy" if classic else "h5netcdf"
-    opened = _opened(place, lambda: xarray.open_dataset(source, engine=engine, decode_times=False, cache=False))
+    # HDF5 wants all who open a file to agree on locks, and `open_hdf5` takes none.
+    options: dict[str, Any] = (
+        {"engine": "scipy"} if classic else {"engine": "h5netcdf", "driver_kwds": {"locking": False}}
+    )
+    opened = _opened(place, lambda: xarray.open_dataset(source, decode_times=False, cache=False, **options))
     return _source(opened, place, reading, "netcdf")
 
 
@@ -151,7 +154,8 @@ def _letters(opened: Any, roles: Mapping[str, str], where: str) -> dict[str, str
 
 def _roles(opened: Any, letters: Mapping[str, str], stated: Mapping[str, str]) -> dict[str, str]:
     found = {}
-    for name in opened.data_vars:
+    # A store's listing has no order of its own.
+    for name in sorted(opened.data_vars, key=str):
         axes = {letters[d] for d in opened[name].dims}
         word = stated.get(name, "")
         role = assignment(word).role if word else habit(str(name), opened[name].shape)
