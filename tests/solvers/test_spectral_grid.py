@@ -102,15 +102,6 @@ def test_band_is_the_same_at_both_ends() -> None:
     assert (float(waves.min()), float(waves.max())) == (-42.0, 42.0)
 
 
-@pytest.mark.parametrize("grid", [SpectralGrid((8, 12), (1.0, 3.0), 2), SpectralGrid((6, 8, 10), (1.0,) * 3)], ids=str)
-def test_a_symbol_keeps_its_values_and_takes_the_memory_order_of_a_spectrum(grid: SpectralGrid) -> None:
-    spectrum = grid.forward(torch.rand(2, 1, *grid.shape, dtype=torch.float64))
-    symbol = grid.squares * torch.rand(2, 1, *[1] * grid.dimension, dtype=torch.float64)
-    laid = grid.like(symbol, spectrum)
-    assert torch.equal(laid, symbol)
-    assert laid[0, 0].stride() == spectrum[0, 0].stride()
-
-
 def test_transforms_are_differentiable() -> None:
     grid = SpectralGrid((6, 8), (1.0, 1.0), 2)
     field = torch.rand(6, 8, dtype=torch.float64, requires_grad=True)

@@ -20,8 +20,7 @@ from fieldwright.problems.laws import Law
 from fieldwright.problems.numbers import check_number, drawn_numbers
 from fieldwright.problems.periodic_symmetries import Kind, periodic_symmetries
 from fieldwright.problems.spectral_problem import SpectralProblem
-from fieldwright.solvers.exponential_runge_kutta import Nonlinear
-from fieldwright.solvers.solenoidal_flux import SolenoidalCurl, solenoidal_flux
+from fieldwright.solvers.solenoidal_flux import SolenoidalCurl, SolenoidalTerm
 
 # The product of the steepest wave and the way of the fastest fluid in one step of a warm-up; stable is 2.8.
 _WARM_UP_STEP = 0.7
@@ -143,20 +142,9 @@ class NavierStokes(SpectralProblem):
     def symbol(self, inputs: Float[Tensor, "batch channel *space"]) -> Tensor:
         return -self.number(inputs, "viscosity") * self._viscous.to(inputs.device) - self.drag
 
-    def nonlinear(self, inputs: Float[Tensor, "batch channel *space"]) -> Nonlinear:
-        spectrum = self.waves.forward(inputs[:, 0])
-        flux = solenoidal_flux(self.waves, spectrum)
-        force = None if self.forcing == "none" else self.waves.like(self.force.to(spectrum), spectrum)
-
-        def vorticity(state: Tensor) -> Tensor:
-            rate = flux(state[:, 0], None)
-            return (rate if force is None else rate + force)[:, None]
-
-        def velocity(state: Tensor) -> Tensor:
-            rate = flux(self.relation.curl(state), state[:, :, 0, 0])
-            return self.relation.field(rate if force is None else rate + force)
-
-        return vorticity if self.form == "vorticity" else velocity
+    def nonlinear(self, inputs: Float[Tensor, "batch channel *space"]) -> SolenoidalTerm:
+        force = None if self.forcing == "none" else self.force.to(inputs.device)
+        return SolenoidalTerm(self.waves, force, of_field=self.form == "velocity")
 
     @cached_property
     def force(self) -> Complex[Tensor, "kx ky"]:

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float, Inexact
+from jaxtyping import Float
 from torch import Tensor
 
 from fieldwright.errors import InputError
@@ -24,7 +24,7 @@ from fieldwright.problems.base import Field
 from fieldwright.problems.evolution import EvolutionProblem
 from fieldwright.problems.laws import Law
 from fieldwright.problems.numbers import check_number, drawn_numbers, is_drawn
-from fieldwright.solvers.exponential_runge_kutta import Nonlinear, etdrk4
+from fieldwright.solvers.exponential_runge_kutta import Nonlinear, SteppingTerm, etdrk4
 from fieldwright.solvers.spectral_grid import SpectralGrid
 from fieldwright.solvers.wall_modes import WallModes
 
@@ -107,28 +107,30 @@ class SpectralProblem(EvolutionProblem):
         self, inputs: Float[Tensor, "batch channel *space"], *, frames: int, steps: int
     ) -> Float[Tensor, "batch time channel_out *space"]:
         spectrum = self.modes.forward(inputs[:, : len(self.state)])
-        advance = self.stepper(inputs, spectrum, self.interval / steps)
+        advance = self.stepper(inputs, self.interval / steps, spectrum.dtype)
         found = []
         for _ in range(frames):
-            for _ in range(steps):
-                spectrum = advance(spectrum)
+            spectrum = advance(spectrum, steps)
             found.append(self.modes.backward(spectrum))
         return torch.stack(found, 1)
 
     def stepper(
-        self,
-        inputs: Float[Tensor, "batch channel *space"],
-        spectrum: Inexact[Tensor, "batch channel_out *modes"],
-        step: float,
-    ) -> Callable[[Tensor], Tensor]:
-        """The map from coefficients to those one time step later, its own coefficients computed once."""
-        symbol = self.modes.like(self.symbol(inputs), spectrum)
-        nonlinear = self.nonlinear(inputs)
+        self, inputs: Float[Tensor, "batch channel *space"], step: float, dtype: torch.dtype
+    ) -> Callable[[Tensor, int], Tensor]:
+        """(coefficients of the state, how many time steps) -> those after them; what a step needs is computed once."""
+        symbol, nonlinear = self.symbol(inputs), self.nonlinear(inputs)
         if nonlinear is None:
-            decay = (symbol * step).exp().to(spectrum.dtype)
-            return lambda state: decay * state
-        advance = etdrk4(symbol, step, dtype=spectrum.dtype)
-        return lambda state: advance(state, nonlinear)
+            return lambda state, steps: (symbol * (step * steps)).exp().to(state.dtype) * state
+        if isinstance(nonlinear, SteppingTerm):
+            return nonlinear.etdrk4(symbol, step)
+        advance = etdrk4(symbol, step, dtype=dtype)
+
+        def repeated(state: Tensor, steps: int) -> Tensor:
+            for _ in range(steps):
+                state = advance(state, nonlinear)
+            return state
+
+        return repeated
 
     def mean_laws(self, states: Float[Tensor, "batch time channel_out *space"]) -> dict[str, Law]:
         """The mean of each component stays, to round-off relative to the state's root mean square."""

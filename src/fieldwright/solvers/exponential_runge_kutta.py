@@ -16,6 +16,7 @@ A step acts on each entry of a batch alone as far as N does, so an instance that
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Inexact
@@ -24,8 +25,20 @@ from torch import Tensor
 from fieldwright.solvers.phi_functions import phi_functions
 
 Nonlinear = Callable[[Tensor], Tensor]
+"""N: state -> its slow rate of change."""
 Step = Callable[[Tensor, Nonlinear], Tensor]
 """(state, N) -> the state one step later."""
+
+
+@runtime_checkable
+class SteppingTerm(Protocol):
+    """An N that brings `etdrk4` compiled for itself."""
+
+    def __call__(self, state: Tensor) -> Tensor: ...
+
+    def etdrk4(self, symbol: Tensor, step: float) -> Callable[[Tensor, int], Tensor]:
+        """(state, how many steps) -> the state after them."""
+        ...
 
 
 def etdrk2(symbol: Inexact[Tensor, "*modes"], step: float, *, dtype: torch.dtype | None = None) -> Step:
@@ -58,17 +71,7 @@ def etdrk4(symbol: Inexact[Tensor, "*modes"], step: float, *, dtype: torch.dtype
 
     Source: Cox and Matthews 2002, (26) to (29).
     """
-    half = phi_functions(symbol * (step / 2), 1)
-    phi = phi_functions(symbol * step, 3)
-    half_decay, half_first, decay, start, middle, end = _as(
-        dtype,
-        half[0],
-        step / 2 * half[1],
-        phi[0],
-        step * (phi[1] - 3 * phi[2] + 4 * phi[3]),
-        step * (2 * phi[2] - 4 * phi[3]),
-        step * (4 * phi[3] - phi[2]),
-    )
+    half_decay, half_first, decay, start, middle, end = _as(dtype, *etdrk4_coefficients(symbol, step))
 
     def advance(state: Tensor, nonlinear: Nonlinear) -> Tensor:
         rate = nonlinear(state)
@@ -82,6 +85,20 @@ def etdrk4(symbol: Inexact[Tensor, "*modes"], step: float, *, dtype: torch.dtype
         return torch.addcmul(later, end, nonlinear(c))
 
     return advance
+
+
+def etdrk4_coefficients(symbol: Inexact[Tensor, "*modes"], step: float) -> list[Inexact[Tensor, "*modes"]]:
+    """E, Q, φ_0 and the weights of N(u), of N(a) + N(b) and of N(c) in `etdrk4`."""
+    half = phi_functions(symbol * (step / 2), 1)
+    phi = phi_functions(symbol * step, 3)
+    return [
+        half[0],
+        step / 2 * half[1],
+        phi[0],
+        step * (phi[1] - 3 * phi[2] + 4 * phi[3]),
+        step * (2 * phi[2] - 4 * phi[3]),
+        step * (4 * phi[3] - phi[2]),
+    ]
 
 
 def lawson4(symbol: Inexact[Tensor, "*modes"], step: float, *, dtype: torch.dtype | None = None) -> Step:

@@ -85,7 +85,8 @@ class SpectralGrid:
         if self.dimension == 1:
             return last
         spectrum = torch.fft.fftn(last, dim=list(range(-self.dimension, -1)), norm="forward")
-        return self.truncated(spectrum)
+        # Transforms leave their result with axes in another order in memory, which everything after would pay for.
+        return self.truncated(spectrum.contiguous())
 
     def backward(self, spectrum: Complex[Tensor, "*batch_and_modes"]) -> Float[Tensor, "*batch_and_space"]:
         """Coefficients -> values on the grid."""
@@ -107,14 +108,3 @@ class SpectralGrid:
     def projected(self, field: Float[Tensor, "*batch_and_space"]) -> Float[Tensor, "*batch_and_space"]:
         """The part of a field that lies within the band."""
         return field if self.factors == 1 else self.backward(self.forward(field))
-
-    def like(self, symbol: Tensor, spectrum: Complex[Tensor, "*batch_and_modes"]) -> Tensor:
-        """A symbol over the modes, in the order in which ``spectrum`` lies in memory, so that products run through."""
-        whole = symbol.expand(*symbol.shape[: symbol.ndim - self.dimension], *self.modes)
-        lead = spectrum[(0,) * (spectrum.ndim - self.dimension)]
-        order = sorted(range(self.dimension), key=lambda axis: -lead.stride(axis))
-        axes = [whole.ndim - self.dimension + axis for axis in order]
-        ahead = list(range(whole.ndim - self.dimension))
-        places = [*ahead, *axes]
-        back = [places.index(axis) for axis in range(whole.ndim)]
-        return whole.permute(places).contiguous().permute(back)

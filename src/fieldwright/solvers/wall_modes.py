@@ -57,7 +57,3 @@ class WallModes:
     def projected(self, field: Float[Tensor, "*batch_and_space"]) -> Float[Tensor, "*batch_and_space"]:
         """The field itself: all modes of the grid are kept."""
         return field
-
-    def like(self, symbol: Tensor, spectrum: Float[Tensor, "*batch_and_modes"]) -> Tensor:
-        """A symbol over the modes; coefficients lie in memory as they are indexed."""
-        return symbol.expand(*symbol.shape[: symbol.ndim - self.grid.dimension], *self.modes)
