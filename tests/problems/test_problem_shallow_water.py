@@ -215,7 +215,7 @@ def test_dams_have_the_stated_radii_and_volumes_on_every_grid() -> None:
     finer = problem.at(128).sample([3], 5)
     # Of the 16 points of a cell that the circle crosses, finer ones move at most four across it.
     assert float((cell_means(finer[0], 2) - drawn[3]).abs().max()) <= 0.25
-    assert float(finer[0, 0].mean()) == pytest.approx(float(drawn[3, 0].mean()), rel=1e-4)
+    assert float(finer[0, 0].mean()) == pytest.approx(float(drawn[3, 0].mean()), rel=1e-3)
 
 
 @pytest.mark.parametrize(
