@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fieldwright.errors import InputError
+from fieldwright.gallery.krylov_recycling import reproduce_krylov_recycling
 from fieldwright.gallery.multigrid_neural_operator import reproduce_multigrid_neural_operator
 from fieldwright.gallery.page import Claim, Reproduction, Table, verdict, write_page
 from fieldwright.progress import SILENT, Reporter
@@ -29,6 +30,10 @@ class Entry:
 
 
 GALLERY: dict[str, Entry] = {
+    "krylov-recycling": Entry(
+        "SKR: sorted systems solved by GCRO-DR; where the published gain over GMRES comes from, and what is left of it",
+        reproduce_krylov_recycling,
+    ),
     "multigrid-neural-operator": Entry(
         "MgNO: a learned V-cycle inverts the Laplacian; a race against FNO and a U-Net on Darcy; exact periodicity",
         reproduce_multigrid_neural_operator,
