@@ -42,6 +42,7 @@ class PowerLaw:
             raise InputError(f"spectrum: alpha = {self.alpha}, tau = {self.tau}; numbers above and from 0 are needed")
 
     def lengths(self, dimension: int) -> tuple[float, ...]:
+        """ℓ per axis: the wavenumber counts as it is."""
         return (1.0,) * dimension
 
     def power(self, dimension: int) -> tuple[float, float]:
@@ -67,6 +68,7 @@ class Matern:
             raise InputError(f"spectrum: smoothness = {self.smoothness}; a positive number is needed")
 
     def lengths(self, dimension: int) -> tuple[float, ...]:
+        """ℓ per axis. Errors: `InputError` for another number of lengths than axes."""
         return _per_axis(self.length, dimension)
 
     def power(self, dimension: int) -> tuple[float, float]:
@@ -87,6 +89,7 @@ class SquaredExponential:
         object.__setattr__(self, "length", _lengths(self.length))
 
     def lengths(self, dimension: int) -> tuple[float, ...]:
+        """ℓ per axis. Errors: `InputError` for another number of lengths than axes."""
         return _per_axis(self.length, dimension)
 
 
