@@ -32,6 +32,7 @@ from fieldwright.problems.random_fields import gaussian_field
 from fieldwright.problems.symmetries import box_symmetries
 from fieldwright.solvers.implicit import SCHEMES, Scheme, march
 from fieldwright.solvers.newton import implicit_step
+from fieldwright.solvers.potentials import Family, Potential
 from fieldwright.solvers.two_point_flux import TwoPointFlux
 
 Medium = Literal["heat", "power", "stefan"]
@@ -42,6 +43,7 @@ _NUMBERS: dict[str, tuple[str, str]] = {
     "power": ("degree", "m"),
     "stefan": ("threshold", "u*, below which nothing flows"),
 }
+_FAMILIES: dict[str, Family] = {"heat": "linear", "power": "power", "stefan": "threshold"}
 _STREAM = 1
 
 
@@ -222,7 +224,7 @@ class PorousMedium(EvolutionProblem):
 
     def rate(self, inputs: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel_out *space"]:
         u, number = inputs[:, 0], inputs[:, 1]
-        rate = -self._operator.to(u).apply(self._potential(u, number)[0])
+        rate = -self._operator.to(u).apply(Potential(_FAMILIES[self.medium], number)(u)[0])
         if self.driven:
             rate = rate + self._source(self._wall_potential(number, inputs[:, 2])[:, :1], u)
         return rate[:, None]
@@ -236,8 +238,9 @@ class PorousMedium(EvolutionProblem):
         self, inputs: Float[Tensor, "batch channel *space"], *, frames: int, steps: int
     ) -> tuple[Float[Tensor, "batch time channel_out *space"], Float[Tensor, "batch time"]]:
         """The states, and the mass that has come in through the walls by the scheme's own fluxes up to each."""
-        operator, positive = self._operator.to(inputs), self.medium != "heat"
+        operator = self._operator.to(inputs)
         number = self._number(inputs, 1).reshape(-1, *[1] * self.dimension)
+        potential = Potential(_FAMILIES[self.medium], number)
         start = self._number(inputs, 2) if self.driven else None
 
         def advance(b: Tensor, guess: Tensor, tau: Tensor, elapsed: float) -> tuple[Tensor, Tensor]:
@@ -245,10 +248,7 @@ class PorousMedium(EvolutionProblem):
             if start is not None:
                 wall = self._wall_potential(number, (start + elapsed)[:, None])
                 b = b + tau[:, None] * self._source(wall, b)
-            step = implicit_step(
-                b, guess, tau, operator, lambda u, samples: self._potential(u, number[samples]),
-                positive=positive, damped=self.medium != "stefan",
-            )  # fmt: skip
+            step = implicit_step(b, guess, tau, operator, potential)
             inflow = torch.zeros_like(tau)
             if wall is not None:
                 w, h = step.potential, self.grid.spacing[0]
@@ -257,7 +257,7 @@ class PorousMedium(EvolutionProblem):
 
         states, supply = march(
             advance, inputs[:, 0], interval=self.interval, frames=frames, steps=steps,
-            scheme=self.scheme, positive=positive,
+            scheme=self.scheme, positive=potential.positive,
         )  # fmt: skip
         return states[:, :, None], supply
 
@@ -347,16 +347,6 @@ class PorousMedium(EvolutionProblem):
         if self.start == "random":
             found["correlation length halved"] = replace(self, tau=2 * self.tau)
         return found
-
-    def _potential(self, u: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
-        """w = ∫ k du from 0, and k."""
-        if self.medium == "heat":
-            return number * u, number.expand_as(u)
-        if self.medium == "power":
-            filled = u.clamp_min(0.0)
-            k = filled**number
-            return filled * k / (number + 1), k
-        return (u - number).clamp_min(0.0), (u >= number).to(u)
 
     def _wall_potential(self, number: Tensor, clock: Tensor) -> Tensor:
         """w at the left wall: of u = (m t)^(1/m), or of u = 1."""

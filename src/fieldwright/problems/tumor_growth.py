@@ -134,7 +134,8 @@ class TumorGrowth(EvolutionProblem):
         step = self.interval / steps
         diffuse = diffusion_flow(self.operator(inputs), step)
         growth = inputs[:, 4].reshape(len(inputs), -1)[:, 0].reshape(-1, *[1] * self.dimension)
-        half, whole = torch.exp(-growth * step / 2), torch.exp(-growth * step)
+        # Never zero, so that an empty cell is not 0 / 0.
+        half, whole = (torch.exp(-growth * t).clamp_min(torch.finfo(growth.dtype).tiny) for t in (step / 2, step))
         u, states = inputs[:, 0], []
         for _ in range(frames):
             u = _logistic(u, half)

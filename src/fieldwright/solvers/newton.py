@@ -13,25 +13,27 @@ For continuous slopes the step is halved until the L1 norm of the defect falls; 
 u -> u + τ A w(u) expands L1 distances (A is an M-matrix with non-negative column sums). For piecewise linear w (kinks
 in the potential) full steps end after finitely many, and halving would only slow them down.
 
+On a CPU lines of cells are solved one sample after the other in compiled code, all else over the whole batch in torch.
+
 Source: L. Brugnano, V. Casulli, "Iterative solution of piecewise linear systems", SIAM J. Sci. Comput. 30 (2008), for
 the full steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from fieldwright.solvers.choose import solve
+from fieldwright.solvers.multigrid import multigrid
+from fieldwright.solvers.newton_kernel import solve_lines
+from fieldwright.solvers.potentials import FAMILIES, Potential
+from fieldwright.solvers.spectral import spectral
 from fieldwright.solvers.tridiagonal import tridiagonal
 from fieldwright.solvers.two_point_flux import TwoPointFlux
-
-Potential = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Maps (u of some of the samples, their places in the batch) to w(u) and its slope k(u) >= 0, cell by cell."""
 
 ITERATIONS = 60
 HALVINGS = 12
@@ -61,22 +63,56 @@ def implicit_step(
     operator: TwoPointFlux,
     potential: Potential,
     *,
-    positive: bool,
-    damped: bool = True,
     limit: int = ITERATIONS,
 ) -> ImplicitStep:
-    """Solve u + τ A w(u) = b from ``guess``. Any device; a sample's bits depend on that sample alone.
+    """Solve u + τ A w(u) = b from ``guess``, with one A for all samples.
 
-    ``positive``  u >= 0 (which b >= 0 must then be): no iterate leaves it
-    ``damped``    halve steps that do not lower the defect; False where w is piecewise linear
+    Where the potential is for u >= 0 (which b >= 0 must then be), no iterate leaves it. A sample's bits depend on that
+    sample alone.
     """
+    if b.ndim == 2 and b.device.type == "cpu" and b.dtype == torch.float64 and not operator.boundary.periodic[0]:
+        return _lines(b, guess, tau, operator, potential, limit)
+    return in_torch(b, guess, tau, operator, potential, limit=limit)
+
+
+def _lines(
+    b: Tensor, guess: Tensor, tau: Tensor, operator: TwoPointFlux, potential: Potential, limit: int
+) -> ImplicitStep:
+    states, potentials = torch.full_like(b, torch.nan), torch.full_like(b, torch.nan)
+    converged = torch.zeros(len(b), dtype=torch.bool)
+    face = operator.faces[0][0].contiguous()
+    wall = torch.zeros_like(face) if operator.wall is None else operator.wall[0].contiguous()
+    iterations = solve_lines(
+        *(part.contiguous().numpy() for part in (b, guess, tau, face, wall)),
+        FAMILIES.index(potential.family),
+        potential.number.reshape(-1).contiguous().numpy(),
+        potential.positive,
+        not potential.piecewise_linear,
+        np.array([limit, HALVINGS, TOLERANCE, _ROUNDING, _LEAST_SHARE]),
+        states.numpy(),
+        potentials.numpy(),
+        converged.numpy(),
+    )
+    return ImplicitStep(states, potentials, converged, iterations)
+
+
+def in_torch(
+    b: Float[Tensor, "batch *space"],
+    guess: Float[Tensor, "batch *space"],
+    tau: Float[Tensor, " batch"],
+    operator: TwoPointFlux,
+    potential: Potential,
+    *,
+    limit: int = ITERATIONS,
+) -> ImplicitStep:
+    """`implicit_step` in torch, on any device and for any axes: samples leave the batch as they converge."""
     running = torch.arange(len(b), device=b.device)
     converged = torch.zeros(len(b), dtype=torch.bool, device=b.device)
     states, potentials = torch.full_like(b, torch.nan), torch.full_like(b, torch.nan)
     tau = tau.reshape(-1, *[1] * (b.ndim - 1))
     size = _size(b)
     u = guess
-    w, k, r = _defect(u, b, tau, operator, potential, running)
+    w, k, r = _defect(u, b, tau, operator, potential)
     norm = _size(r)
     iterations = 0
     while True:
@@ -89,7 +125,7 @@ def implicit_step(
         left = ~done & norm.isfinite()
         if not bool(left.all()):
             running, b, tau, size, u, r = (part[left] for part in (running, b, tau, size, u, r))
-            k, norm, weight = k[left], norm[left], weight[left]
+            k, norm, weight, potential = k[left], norm[left], weight[left], potential.select(left)
         if iterations == limit or not len(running):
             break
         iterations += 1
@@ -98,26 +134,26 @@ def implicit_step(
         share = torch.ones_like(norm)
         for halving in range(HALVINGS + 1):
             trial = u + share.reshape(tau.shape) * step
-            if positive:
+            if potential.positive:
                 trial = trial.clamp_min(0.0)
-            w, k, r = _defect(trial, b, tau, operator, potential, running)
+            w, k, r = _defect(trial, b, tau, operator, potential)
             found = _size(r)
             worse = ~(found < norm)
-            if not damped or halving == HALVINGS or not bool(worse.any()):
+            if potential.piecewise_linear or halving == HALVINGS or not bool(worse.any()):
                 break
             share = torch.where(worse, share / 2, share)
         u, norm = trial, found
-    if positive:
+    if potential.positive:
         # A cell's own outflow is far below its content where the content is near zero, so this clears rounding alone.
         states = states.clamp_min(0.0)
     return ImplicitStep(states, potentials, converged, iterations)
 
 
 def _defect(
-    u: Tensor, b: Tensor, tau: Tensor, operator: TwoPointFlux, potential: Potential, samples: Tensor
+    u: Tensor, b: Tensor, tau: Tensor, operator: TwoPointFlux, potential: Potential
 ) -> tuple[Tensor, Tensor, Tensor]:
     """w, k and b - u - τ A w."""
-    w, k = potential(u, samples)
+    w, k = potential(u)
     return w, k, b - u - tau * operator.apply(w)
 
 
@@ -132,10 +168,11 @@ def _direction(
         upper = (-tau * operator.faces[0]).expand_as(r)
         diagonal = inverse + tau * operator.diagonal
         return tridiagonal(upper.roll(1, 1), diagonal, upper, r, periodic=operator.boundary.periodic[0])
-    # Compiled multigrid neither wraps around nor leaves the host; the transforms do both.
-    method = "multigrid" if r.device.type == "cpu" and not any(operator.boundary.periodic) else "spectral"
     system = operator.shifted(inverse, tau, r)
-    return solve(system, rtol=_INNER_TOLERANCE, method=method, max_iterations=_INNER_ITERATIONS).values
+    # Compiled multigrid neither wraps around nor leaves the host; the transforms do both. What either leaves unsolved
+    # is still a direction, so nothing needs to be mended.
+    method = multigrid if r.device.type == "cpu" and not any(operator.boundary.periodic) else spectral
+    return method(system, rtol=_INNER_TOLERANCE, max_iterations=_INNER_ITERATIONS).values
 
 
 def _size(field: Tensor) -> Float[Tensor, " batch"]:
