@@ -16,7 +16,9 @@ from fieldwright.datasets import read_fields
 from fieldwright.errors import TrainingError
 from fieldwright.training import TrainingStopped
 
-COMMANDS = ("run", "generate", "inspect", "train", "evaluate", "predict", "report", "list", "doctor", "reproduce")
+COMMANDS = (
+    "run", "generate", "inspect", "convert", "train", "evaluate", "predict", "report", "list", "doctor", "reproduce"
+)  # fmt: skip
 
 
 def last_json(capsys) -> dict:

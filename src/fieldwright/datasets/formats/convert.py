@@ -131,8 +131,8 @@ def convert(
     wanted = _target_format(target, format)
     if limit is not None and limit < 1:
         raise InputError(f"convert: --limit {limit}; at least 1 is needed")
-    with _scratch(target) as scratch:
-        reading = Reading(scratch, parse_map(roles), grid, budget=shard_bytes)
+    words = parse_map(roles)
+    with _scratch(target) as scratch, contextlib.closing(Reading(scratch, words, grid, budget=shard_bytes)) as reading:
         found = recognise(str(source), source_format, reading.opened)
         set_ = _read(found, reading)
         selections = _selections(set_, split, limit, reporter)
@@ -174,7 +174,7 @@ def convert(
 def _read(found: Found, reading: Reading) -> Source:
     if found.format == "well":
         splits = found.splits or {"train": found.places}
-        return _without_roles(read_well(splits), reading)
+        return _without_roles(read_well(splits, reading), reading)
     readers: dict[str, Callable[[Sequence[Any]], Source]] = {
         "pdebench": lambda places: _without_roles(read_pdebench(places, reading), reading),
         "matlab": lambda places: joined([read_matlab(place, reading) for place in places]),

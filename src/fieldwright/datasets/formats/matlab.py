@@ -37,6 +37,7 @@ from fieldwright.datasets.formats.source import Reading, Source
 from fieldwright.datasets.formats.streamed_hdf5 import PlannedArray, streamed_hdf5
 from fieldwright.errors import DataError, InputError
 from fieldwright.grids import AXES, Centring
+from fieldwright.settings import first_line
 
 _V5_LIMIT_BYTES = 2**31 - 2**16
 _V73_HEADER = b"MATLAB 7.3 MAT-file, Platform: any, Created by: Fieldwright HDF5 schema 1.00 .".ljust(116) + bytes(8)
@@ -52,7 +53,7 @@ def read_matlab(place: Path, reading: Reading) -> Source:
     try:
         major, _ = scipy.io.matlab.matfile_version(str(place))
     except (ValueError, OSError, scipy.io.matlab.MatReadError) as error:
-        raise DataError(f"{place}: is damaged, or no MAT-file ({str(error).partition(chr(10))[0]})") from error
+        raise DataError(f"{place}: is damaged, or no MAT-file ({first_line(error)})") from error
     read = {0: _version4, 1: _version5, 2: _version73}[major]
     arrays, note = read(place, reading)
     if note:

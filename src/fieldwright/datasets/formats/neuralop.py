@@ -157,7 +157,7 @@ def _axes(tensors: Mapping[str, TensorArray], place: Path) -> tuple[str, str]:
         dimension -= 1  # both have channels, of which the numbers differ from the points
     if not 1 <= dimension <= 3 or max(len(x), len(y)) > dimension + 2:
         raise DataError(
-            f"{place}: the axes of x {tuple(x)} and y {tuple(y)} cannot be told; say them by --map x=input:nxy and --map y=..."
+            f"{place}: the axes of x {tuple(x)} and y {tuple(y)} cannot be told; say them by --map, as in x=input:nxy"
         )
     space = "".join(AXES[:dimension])
     behind = "t" if len(y) > len(x) and y[1] > 1 else "c"

@@ -29,8 +29,9 @@ from fieldwright.datasets.formats.passport import (
 from fieldwright.datasets.formats.plain_arrays import Plain, source_of_arrays
 from fieldwright.datasets.formats.source import Reading, Source
 from fieldwright.datasets.formats.stored import FileRegion
-from fieldwright.errors import DataError
+from fieldwright.errors import DataError, FieldwrightError
 from fieldwright.grids import AXES
+from fieldwright.settings import first_line
 
 _COPY_BYTES = 1 << 20
 _LOCAL_HEADER = struct.Struct("<26xHH")
@@ -79,10 +80,10 @@ def open_npz(place: Path, reading: Reading) -> tuple[dict[str, Plain], dict[str,
                         arrays[name] = Plain(FileRegion(place, offset, shape, kind), reversed_)
                     elif kind.kind in "fiub":
                         arrays[name] = Plain(_unpacked(file, shape, kind, reading, f"{place}: '{name}'"), reversed_)
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError, struct.error, NotImplementedError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{place}: is damaged ({str(error).partition(chr(10))[0]})") from error
+    except FieldwrightError:
+        raise
+    except Exception as error:  # the readers of damaged archives raise anything; all of it means the same
+        raise DataError(f"{place}: is damaged ({first_line(error)})") from error
     return arrays, texts
 
 
@@ -93,10 +94,10 @@ def _npy(place: Path) -> Plain:
             if kind.kind not in "fiub":
                 raise DataError(f"{place}: holds {kind}, not real numbers")
             return Plain(FileRegion(place, file.tell(), shape, kind), reversed_)
-    except (ValueError, OSError, EOFError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{place}: is damaged, or no file of NumPy's ({str(error).partition(chr(10))[0]})") from error
+    except DataError:
+        raise
+    except Exception as error:  # as above
+        raise DataError(f"{place}: is damaged, or no file of NumPy's ({first_line(error)})") from error
 
 
 def _header(file: Any, where: str) -> tuple[tuple[int, ...], bool, np.dtype]:

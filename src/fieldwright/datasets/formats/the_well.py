@@ -11,7 +11,7 @@ import numpy as np
 
 from fieldwright.datasets.formats.coordinates import rising_times
 from fieldwright.datasets.formats.joined import joined
-from fieldwright.datasets.formats.source import Part, Place, Source, Variable
+from fieldwright.datasets.formats.source import Part, Place, Reading, Source, Variable
 from fieldwright.datasets.formats.stored import FileRegion
 from fieldwright.datasets.layout import FieldLayout, Layout, read_layouts
 from fieldwright.datasets.read import verify_file
@@ -23,7 +23,7 @@ from fieldwright.grids import AXES
 _GEOMETRY = ("centring", "lower", "upper")
 
 
-def read_well(splits: Mapping[str, Sequence[Place]]) -> Source:
+def read_well(splits: Mapping[str, Sequence[Place]], reading: Reading) -> Source:
     """The shards of some splits, as one set in the order of the splits.
 
     Errors: `DataError` for a shard that is damaged or whose checksum has changed, and for shards that do not fit.
@@ -34,17 +34,18 @@ def read_well(splits: Mapping[str, Sequence[Place]]) -> Source:
             verify_file(place)
     sources = []
     for (split, _), layout in zip(placed, read_layouts([place for _, place in placed]), strict=True):
-        source = _source(layout)
+        source = _source(layout, reading)
         sources.append(replace(source, splits={split: (range(source.samples),)}))
     # Files of one set may differ in their constant numbers, which then are numbers of their samples.
     return joined(sources)
 
 
-def _source(layout: Layout) -> Source:
+def _source(layout: Layout, reading: Reading) -> Source:
     place = layout.path
     if layout.attributes.get("grid_type", "cartesian") != "cartesian":
         raise DataError(f"{place}: its grid is {layout.attributes['grid_type']}; Cartesian ones are converted")
     handle: Any = h5py.File(place.open() if isinstance(place, RemoteFile) else place, "r", locking=False)
+    reading.handles.append(handle)
     steady = layout.steady or layout.steps == 1
     kept = {name: value for name, value in layout.own.items() if name not in _GEOMETRY}
     return Source(

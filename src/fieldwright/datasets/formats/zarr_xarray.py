@@ -24,7 +24,7 @@ from fieldwright.datasets.remote import RemoteFile
 from fieldwright.datasets.store import StoredScalar
 from fieldwright.errors import DataError, InputError
 from fieldwright.grids import AXES, Grid
-from fieldwright.settings import allowed
+from fieldwright.settings import allowed, first_line
 
 _AXES = {
     **dict.fromkeys(("sample", "samples", "n", "batch", "trajectory", "ensemble", "member", "realization", "run"), "n"),
@@ -60,7 +60,7 @@ def read_zarr(place: Path | str, reading: Reading) -> Source:
         arrays = dict(sorted(found.arrays())) if hasattr(found, "arrays") else {Path(str(place)).stem: found}
         named = all(_names(array) for array in arrays.values()) and hasattr(found, "arrays")
     except Exception as error:  # whatever a store raises means that it is not sound
-        raise DataError(f"{place}: cannot be read as a Zarr store ({_first(error)})") from error
+        raise DataError(f"{place}: cannot be read as a Zarr store ({first_line(error)})") from error
     if not named:
         plain = {n: Plain(a, unit=str(a.attrs.get("units", "1"))) for n, a in arrays.items() if a.dtype.kind in "fiub"}
         return source_of_arrays(Path(str(place)).stem, plain, (place,), reading, format="zarr")
@@ -87,6 +87,7 @@ def read_netcdf(place: Place, reading: Reading) -> Source:
         {"engine": "scipy"} if classic else {"engine": "h5netcdf", "driver_kwds": {"locking": False}}
     )
     opened = _opened(place, lambda: xarray.open_dataset(source, decode_times=False, cache=False, **options))
+    reading.handles.append(opened)
     return _source(opened, place, reading, "netcdf")
 
 
@@ -226,7 +227,7 @@ def _opened(place: Any, open_it: Any) -> Any:
     try:
         return open_it()
     except Exception as error:  # whatever the engines raise means that the file is not sound
-        raise DataError(f"{place}: cannot be read ({_first(error)})") from error
+        raise DataError(f"{place}: cannot be read ({first_line(error)})") from error
 
 
 def _needed(module: str, package: str) -> Any:
@@ -234,7 +235,3 @@ def _needed(module: str, package: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise InputError(f"convert: this needs the package {package}: pip install 'fieldwright[formats]'") from error
-
-
-def _first(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
