@@ -196,3 +196,26 @@ def test_settings_of_a_class_that_takes_anything_are_passed_on():
             pass
 
     assert checked_settings(Open, {"depth": 2}, path="operator") == {"width": 3, "depth": 2}
+
+
+def test_a_problem_with_a_setting_named_kind_is_refused_in_one_sentence(in_tmp):
+    (in_tmp / "kinds.py").write_text(
+        textwrap.dedent("""
+        from dataclasses import dataclass
+        from fieldwright.problems import Darcy
+
+        @dataclass(frozen=True)
+        class Sorted(Darcy):
+            kind: str = "sand"
+        """)
+    )
+    with pytest.raises(RecipeError, match="Sorted has a setting of that name") as caught:
+        load_recipe("darcy", ["problem.kind=kinds:Sorted"])
+    sentence(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted(PROBLEMS))
+def test_every_problem_is_a_recipe_of_its_own(name):
+    recipe = load_recipe(name)
+    assert recipe.problem.kind == name
+    assert recipe.data.rtol == recipe.build_problem().rtol

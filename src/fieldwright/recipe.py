@@ -159,6 +159,11 @@ def check_recipe(tree: dict[str, Any]) -> Recipe:
     problem_class = named_class(recipe.problem.kind, PROBLEMS, Problem, "problem")
     operator_class = named_class(recipe.operator.kind, OPERATORS, torch.nn.Module, "operator")
     problem = checked_settings(problem_class, recipe.problem.settings, path="problem")
+    if "kind" in problem:
+        raise RecipeError(
+            f"problem.kind: {problem_class.__name__} has a setting of that name, which in a recipe names the problem;"
+            " give it another"
+        )
     asked = recipe.operator.settings
     operator = checked_settings(operator_class, asked, path="operator", supplied=OPERATOR_SUPPLIED)
     operator = {name: value for name, value in operator.items() if name in asked or name not in OPERATOR_DERIVED}
