@@ -11,11 +11,11 @@ from pathlib import Path
 from fieldwright.errors import StorageError
 
 PARTIAL = ".partial"
-_BLOCK = 1 << 22
+_BLOCK = 1 << 18  # what was just written is still in the cache when it is summed up
 
 
-def write_atomically(path: Path, data: bytes | memoryview, *, writer: str = "") -> str:
-    """Write ``data`` under a temporary name, flush it to the disk, and rename it to ``path``.
+def write_atomically(path: Path, *data: bytes | memoryview, writer: str = "") -> str:
+    """Write ``data``, one piece or several, under a temporary name, flush it to the disk, and rename it to ``path``.
 
     A reader sees the old file, or no file, or the whole of this one. The directory is flushed too, so that the name
     survives a power cut. Returns the SHA-256 of the bytes, in hexadecimal. Where several processes may write the same
@@ -28,10 +28,10 @@ def write_atomically(path: Path, data: bytes | memoryview, *, writer: str = "") 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(partial, "wb") as file:
-            view = memoryview(data)
-            for start in range(0, len(view), _BLOCK):
-                file.write(view[start : start + _BLOCK])
-                digest.update(view[start : start + _BLOCK])
+            for view in map(memoryview, data):
+                for start in range(0, len(view), _BLOCK):
+                    file.write(view[start : start + _BLOCK])
+                    digest.update(view[start : start + _BLOCK])
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)

@@ -45,7 +45,7 @@ class Moments:
             return
         # Sums run along contiguous memory; no BLAS, whose sums depend on its number of threads.
         columns = np.ascontiguousarray(block.T)
-        mean = columns.mean(1)
+        mean = columns.sum(1) / n
         columns = columns - mean[:, None]
         columns *= columns
         self.add(Moments(n, mean, columns.sum(1)))

@@ -28,6 +28,7 @@ import h5py
 import numpy as np
 
 from fieldwright.atomic import write_atomically
+from fieldwright.datasets.pieces import Room, file_pieces
 from fieldwright.errors import InputError
 from fieldwright.grids import AXES, CONDITIONS, Boundary, Grid
 
@@ -131,27 +132,27 @@ def write_shard(path: Path, content: ShardContent, *, writer: str = "") -> str:
 
     Errors: `StorageError` when it cannot be written; no file is left then.
     """
-    return write_atomically(Path(path), shard_image(content), writer=writer)
+    return write_atomically(Path(path), *shard_pieces(content), writer=writer)
 
 
-def shard_image(content: ShardContent) -> bytes:
-    """The bytes of the shard's file.
+def shard_pieces(content: ShardContent) -> list[memoryview]:
+    """The bytes of the shard's file, in pieces, of which the fields' are the arrays of the content where they can be.
 
-    They are made in memory because the HDF5 library cannot be trusted to survive a disk that fills up under it; a shard
-    is small enough.
+    They are in memory because the HDF5 library cannot be trusted to survive a disk that fills up under it; a shard is
+    small enough.
     """
-    # v110 is the newest file format that releases 1.10 of the library still read.
-    with h5py.File("shard", "w", driver="core", backing_store=False, libver=("earliest", "v110")) as file:
-        _write_root(file, content)
-        _write_dimensions(file, content)
-        _write_scalars(file.create_group("scalars"), content)
+
+    def fill(room: Room) -> None:
+        _write_root(room.file, content)
+        _write_dimensions(room.file, content)
+        _write_scalars(room.file.create_group("scalars"), content)
         for order in range(3):
             chosen = [entry for entry in content.fields if entry.order == order]
-            _write_fields(file.create_group(f"t{order}_fields"), chosen, content.grid.dimension)
-        _write_boundary(file.create_group("boundary_conditions"), content)
-        _write_own(file.create_group("fieldwright"), content)
-        file.flush()
-        return file.id.get_file_image()
+            _write_fields(room, room.file.create_group(f"t{order}_fields"), chosen, content.grid.dimension)
+        _write_boundary(room.file.create_group("boundary_conditions"), content)
+        _write_own(room.file.create_group("fieldwright"), content)
+
+    return file_pieces(fill)
 
 
 def _write_root(file: h5py.File, content: ShardContent) -> None:
@@ -188,10 +189,10 @@ def _write_scalars(group: h5py.Group, content: ShardContent) -> None:
             dataset.attrs["fieldwright_channel"] = True
 
 
-def _write_fields(group: h5py.Group, fields: list[StoredField], dimension: int) -> None:
+def _write_fields(room: Room, group: h5py.Group, fields: list[StoredField], dimension: int) -> None:
     group.attrs["field_names"] = _words(entry.name for entry in fields)
     for entry in fields:
-        dataset = group.create_dataset(entry.name, data=_stored(entry))
+        dataset = room.place(group, entry.name, _stored(entry))
         dataset.attrs["dim_varying"] = np.ones(dimension, bool)
         dataset.attrs["sample_varying"] = entry.sample_varying
         dataset.attrs["time_varying"] = entry.time_varying
@@ -257,7 +258,8 @@ def _check(entry: StoredField | StoredScalar, shape: tuple[int, ...]) -> None:
     if values.shape != shape:
         raise InputError(f"shard: '{entry.name}' has shape {values.shape}; its grid and samples need {shape}")
     # Half of float32's largest number leaves room for rounding; what is above it would be stored as infinity.
+    limit = np.finfo(np.float32).max / 2
     with np.errstate(invalid="ignore"):
-        sound = bool(np.all(np.abs(values) < np.finfo(np.float32).max / 2))
+        sound = bool(values.min() > -limit) and bool(values.max() < limit)  # neither holds of NaN
     if not sound:
         raise InputError(f"shard: '{entry.name}' holds a value that is not finite in single precision")
