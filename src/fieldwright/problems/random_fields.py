@@ -33,6 +33,9 @@ Walls = Literal["neumann", "dirichlet", "periodic"]
 
 LARGEST_UNRESOLVED = 0.25
 """The share of a field's variance that may lie in waves too short for its grid."""
+# Points per axis that the variance is first summed over, and the points beyond which no grid is called too coarse.
+_FIRST_LOOK = 32
+_LAST_LOOK = 1 << 24
 
 
 def gaussian_field(
@@ -153,10 +156,19 @@ def _amplitudes(
 
 @lru_cache(maxsize=64)
 def _resolved(spectrum: Spectrum, grid: Grid, walls: Boundary, unresolved: float) -> None:
-    held = float(mode_variances(spectrum, grid, walls).sum())
-    missing = 1 - held / settled_variance(spectrum, grid.lengths, walls)
-    if missing > unresolved:
-        raise InputError(
-            f"random_fields: a grid of {' x '.join(map(str, grid.shape))} points is too coarse for {spectrum}:"
-            f" {missing:.0%} of the variance lies in shorter waves, and at most {unresolved:.0%} may"
-        )
+    points = _FIRST_LOOK
+    while True:
+        # A finer grid holds more: most spectra are resolved by a small part of a large grid's modes.
+        part = grid.resized([min(n, points) for n in grid.shape])
+        held = float(mode_variances(spectrum, part, walls).sum())
+        whole = settled_variance(spectrum, grid.lengths, walls)
+        # Waves so short that the sum over them underflows are none that a grid holds.
+        missing = 1 - held / whole if whole > 0 else 1.0
+        if missing <= unresolved or part.points > _LAST_LOOK:
+            return
+        if part.shape == grid.shape:
+            raise InputError(
+                f"random_fields: a grid of {' x '.join(map(str, grid.shape))} points is too coarse for {spectrum}:"
+                f" {missing:.0%} of the variance lies in shorter waves, and at most {unresolved:.0%} may"
+            )
+        points *= 2
