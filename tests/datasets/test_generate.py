@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import h5py
 import numpy as np
@@ -17,11 +19,13 @@ import pytest
 import torch
 from tiny_problem import Halving
 
+from decay_problem import Decay
 from fieldwright.datasets import FieldDataset, generate
-from fieldwright.datasets.plan import SPLIT_ORIGINS, Plan
-from fieldwright.datasets.settle import asked_plan
+from fieldwright.datasets.plan import SPLIT_ORIGINS, Plan, read_plan
+from fieldwright.datasets.settle import asked_plan, chunk_samples
 from fieldwright.errors import DataError, InputError, SolverError, StorageError
 from fieldwright.problems import Darcy, Problem
+from fieldwright.solvers.lanes import LANES
 
 COUNTS = {"train": 10, "valid": 3, "test": 4}
 
@@ -240,3 +244,73 @@ def test_solver_asked_for_by_name_is_the_one_that_is_pinned(tmp_path: Path):
     generate(Darcy(resolution=8), tmp_path, counts={"train": 2}, seed=0, solver="scipy")
     assert json.loads((tmp_path / "dataset.json").read_text())["method"] == "scipy"
     assert FieldDataset(tmp_path, "train").attributes["solver"] == "scipy"
+
+
+def test_tolerance_is_the_problems_own_unless_asked_for(tmp_path: Path):
+    class Loose(Halving):
+        rtol: ClassVar[float] = 1e-3
+
+    generate(Loose(), tmp_path / "own", counts={"train": 2}, seed=0)
+    generate(Loose(), tmp_path / "asked", counts={"train": 2}, seed=0, rtol=1e-4)
+    assert [read_plan(tmp_path / name).rtol for name in ("own", "asked")] == [1e-3, 1e-4]  # type: ignore[union-attr]
+
+
+def test_disk_without_room_for_what_is_missing_is_refused_before_anything_is_written(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    sample = 3 * 4 * 8**2
+    free = [4 * sample]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, free[0]))  # type: ignore[attr-defined]
+    with pytest.raises(StorageError, match=r"the dataset needs .* GiB and the disk has"):
+        generate(Halving(), tmp_path / "new", counts=COUNTS, seed=7, shard_samples=4)
+    assert not (tmp_path / "new").exists()
+    # One shard of four is missing, and for that there is room.
+    (dataset / "data" / "train" / "halving_00001.hdf5").unlink()
+    generate(Halving(), dataset, counts=COUNTS, seed=7, shard_samples=4)
+    (dataset / "data" / "train" / "halving_00001.hdf5").unlink()
+    free[0] -= 1
+    with pytest.raises(StorageError, match="the disk has"):
+        generate(Halving(), dataset, counts=COUNTS, seed=7, shard_samples=4)
+
+
+def test_dataset_of_the_format_before_is_read_and_not_added_to(dataset: Path):
+    facts = json.loads((dataset / "dataset.json").read_text())
+    del facts["device"], facts["chunk_samples"]
+    (dataset / "dataset.json").write_text(json.dumps({**facts, "format": 1}))
+    assert len(FieldDataset(dataset, "train")) == COUNTS["train"]
+    with pytest.raises(DataError, match="format = 1, not 2"):
+        generate(Halving(), dataset, counts=COUNTS, seed=7, shard_samples=4)
+
+
+def test_device_is_checked_and_kept_in_the_plan(tmp_path: Path):
+    for device, words in (("tpu", "device 'tpu'"), ("mps", "need float64"), ("cuda:99", "device 'cuda:99'")):
+        with pytest.raises(InputError, match=words):
+            generate(Halving(), tmp_path / "set", counts={"train": 2}, seed=0, device=device)
+    generate(Halving(), tmp_path / "set", counts={"train": 2}, seed=0, device="cpu")
+    assert read_plan(tmp_path / "set").device == "cpu"  # type: ignore[union-attr]
+
+
+def test_unknown_method_is_refused_by_the_problem_before_anything_is_written(tmp_path: Path):
+    for problem, method in ((Darcy(resolution=8), "multigird"), (Darcy(resolution=8), "4 steps"), (Decay(), "direct")):
+        with pytest.raises(InputError, match=method):
+            generate(problem, tmp_path / "set", counts={"train": 2}, seed=0, solver=method)
+    assert not (tmp_path / "set").exists()
+
+
+def test_record_without_the_statistics_of_its_shard_is_a_data_error(dataset: Path):
+    record = dataset / "data" / "train" / "halving_00000.json"
+    facts = json.loads(record.read_text())
+    (dataset / "stats.yaml").unlink()
+    for moments in (None, {}, {**facts["moments"], "u": {"values": {}}}):
+        record.write_text(json.dumps({**facts, "moments": moments}))
+        with pytest.raises(DataError, match=r"halving_00000\.json: is damaged"):
+            generate(Halving(), dataset, counts=COUNTS, seed=7, shard_samples=4)
+
+
+def test_chunks_fill_the_cache_the_lanes_and_the_accelerator():
+    assert chunk_samples(Darcy(resolution=64), "cpu", 250) == 2**18 // 64**2
+    assert chunk_samples(Darcy(resolution=512), "cpu", 85) == LANES
+    assert chunk_samples(Darcy(resolution=512), "cpu", 5) == 5
+    assert chunk_samples(Darcy(resolution=512, dimension=3), "cpu", 9) == 1
+    assert chunk_samples(Decay(resolution=64), "cpu", 250) == 2**17 // (2 * 64**2)
+    assert chunk_samples(Darcy(resolution=64), "cuda", 10**6) == 2**22 // 64**2
