@@ -219,3 +219,16 @@ def test_every_problem_is_a_recipe_of_its_own(name):
     recipe = load_recipe(name)
     assert recipe.problem.kind == name
     assert recipe.data.rtol == recipe.build_problem().rtol
+
+
+ODD_VALUES = ["0", "-1", "1.0e+300", "1.0e-300", "100001", "word", "null", "[2, 1]", "[]"]
+
+
+@pytest.mark.parametrize("name", sorted(PROBLEMS))
+def test_odd_settings_of_every_problem_are_taken_or_refused_in_one_sentence(name):
+    for key in PROBLEMS[name].__dataclass_fields__:
+        for value in ODD_VALUES:
+            try:
+                load_recipe(name, [f"problem.{key}={value}"])
+            except RecipeError as error:
+                sentence(error)

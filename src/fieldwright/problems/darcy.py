@@ -159,8 +159,8 @@ class Darcy(SteadyProblem):
             raise InputError(f"darcy: smoothness = {self.smoothness} has no effect without a length")
         if self.coefficient != "multiscale":
             check_resolved(self.grid, alpha=self.alpha, tau=self.tau, spectrum=self._spectrum)
-        if not (isinstance(self.scales, int) and self.scales >= 1):
-            raise InputError(f"darcy: scales = {self.scales}; a whole number of at least 1 is needed")
+        if not (isinstance(self.scales, int) and 1 <= self.scales <= 32):
+            raise InputError(f"darcy: scales = {self.scales}; a whole number of at least 1 and at most 32 is needed")
         # The shortest wave has 1.5 · 2^(K-1) · 3/2 periods along an axis, and two points a period resolve it barely.
         least = math.ceil(4.5 * 2 ** (self.scales - 1))
         if self.coefficient == "multiscale" and self.resolution < least:

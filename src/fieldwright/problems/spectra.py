@@ -25,6 +25,11 @@ _ENOUGH_MODES = {1: 4096, 2: 512, 3: 96}
 _NEGLIGIBLE = 1e-5
 
 
+# Beyond these, numbers leave the range of float64 and no field differs from one of them.
+_STEEPEST = 64.0
+_SHORTEST = 1e8
+
+
 @dataclass(frozen=True)
 class PowerLaw:
     """λ = (|κ|² + τ²)^(-α): the operator (-Δ + τ²)^(-α) of Li et al. The correlation length falls as ``tau`` grows.
@@ -38,8 +43,11 @@ class PowerLaw:
     tau: float = 3.0
 
     def __post_init__(self) -> None:
-        if not (0 < self.alpha < math.inf and 0 <= self.tau < math.inf):
-            raise InputError(f"spectrum: alpha = {self.alpha}, tau = {self.tau}; numbers above and from 0 are needed")
+        if not (0 < self.alpha <= _STEEPEST and 0 <= self.tau <= _SHORTEST):
+            raise InputError(
+                f"spectrum: alpha = {self.alpha}, tau = {self.tau}; numbers above and from 0 are needed, up to"
+                f" {_STEEPEST:g} and {_SHORTEST:g}"
+            )
 
     def lengths(self, dimension: int) -> tuple[float, ...]:
         """ℓ per axis: the wavenumber counts as it is."""
@@ -64,8 +72,10 @@ class Matern:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "length", _lengths(self.length))
-        if not 0 < self.smoothness < math.inf:
-            raise InputError(f"spectrum: smoothness = {self.smoothness}; a positive number is needed")
+        if not 0 < self.smoothness <= _STEEPEST:
+            raise InputError(
+                f"spectrum: smoothness = {self.smoothness}; a positive number up to {_STEEPEST:g} is needed"
+            )
 
     def lengths(self, dimension: int) -> tuple[float, ...]:
         """ℓ per axis. Errors: `InputError` for another number of lengths than axes."""
@@ -208,8 +218,11 @@ def _half_integers(a: Float[np.ndarray, " time"]) -> Float[np.ndarray, " time"]:
 def _lengths(length: float | Sequence[float]) -> float | tuple[float, ...]:
     found = tuple(length) if isinstance(length, Sequence) else length
     values = found if isinstance(found, tuple) else (found,)
-    if not values or any(not 0 < value < math.inf for value in values):
-        raise InputError(f"spectrum: length = {length}; a positive number is needed, or one per axis")
+    if not values or any(not 1 / _SHORTEST <= value <= _SHORTEST for value in values):
+        raise InputError(
+            f"spectrum: length = {length}; a positive number is needed, from {1 / _SHORTEST:g} to {_SHORTEST:g}, or one"
+            " per axis"
+        )
     return found
 
 
