@@ -1,4 +1,4 @@
-"""Systems with one more, leading axis for the components of a vector or for real and imaginary parts."""
+"""Systems with one more, leading axis for components, or for real and imaginary parts; and one that needs pivoting."""
 
 import itertools
 
@@ -49,3 +49,11 @@ def elasticity(n, batch, *, poisson=0.3, contrast=10.0, seed=0):
             coefficients[:, offset, row] += element[2 * i + row, 2 * j + column] * around
     rhs = torch.ones(batch, 2, n, n, dtype=torch.float64)
     return StencilSystem(coefficients, rhs, tuple(offsets), Boundary.parse("dirichlet", 3), centring="node")
+
+
+def swapped_pairs(batch):
+    """A u = (u₂, u₃, u₀, u₁): well-conditioned, but the first pair of pivots is a block of zeros."""
+    coefficients = torch.zeros(batch, 3, 4, dtype=torch.float64)
+    coefficients[:, 1, :2] = coefficients[:, 2, 2:] = 1.0
+    rhs = torch.arange(1.0, 1 + 4 * batch, dtype=torch.float64).reshape(batch, 4)
+    return StencilSystem(coefficients, rhs, ((0,), (2,), (-2,)), Boundary.parse("dirichlet", 1), kind="general")

@@ -1,24 +1,25 @@
 """The front door: what it refuses, what it chooses, and how it mends."""
 
-import importlib
 from dataclasses import replace
 
 import pytest
 import torch
 from assembled import convection, diffusion, exact, fields, helmholtz, two_phase
+from components import complex_helmholtz, elasticity
 
 from fieldwright.errors import InputError, SolverError
 from fieldwright.progress import Reporter
 from fieldwright.solvers import METHODS, choose, compilation, solve
-from fieldwright.solvers.choose import PILOT_FROM
+from fieldwright.solvers.methods import TABLE
 
-# The package hands on a function of the module's name.
-CHOOSE_MODULE = importlib.import_module("fieldwright.solvers.choose")
+OF_ANY_MATRICES = [name for name in METHODS if name not in ("transform", "same-matrix")]
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_meets_the_tolerance_it_reports(method):
-    system = diffusion(two_phase((16, 16), 3, 0, 4.0))
+    f = torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    a = two_phase((16, 16), 3, 0, 4.0) if method in OF_ANY_MATRICES else torch.ones_like(f)
+    system = diffusion(a, f)
     for rtol in (1e-4, 1e-10):
         solution = solve(system, rtol=rtol, method=method)
         assert solution.failed == []
@@ -32,7 +33,8 @@ def test_every_method_meets_the_tolerance_it_reports(method):
 def test_a_zero_right_hand_side_has_the_solution_zero_even_from_a_guess(method):
     f = torch.ones(2, 8, 8, dtype=torch.float64)
     f[1] = 0.0
-    system = diffusion(fields((8, 8), 2, 0, 2.0), f)
+    a = fields((8, 8), 2, 0, 2.0) if method in OF_ANY_MATRICES else torch.ones_like(f)
+    system = diffusion(a, f)
     solution = solve(system, method=method, guess=torch.ones_like(f))
     assert torch.all(solution.values[1] == 0)
     assert solution.failed == []
@@ -50,22 +52,24 @@ def test_a_guess_saves_iterations(method):
 def test_auto_follows_the_kind_of_system():
     assert solve(convection(12, 2)).method == "direct"
     assert solve(helmholtz((12, 12), 2)).method == "direct"
-    assert solve(diffusion(fields((20,), 2, 0, 2.0))).method == "spectral"
-    assert solve(diffusion(fields((8, 8), 2, 0, 2.0), walls=["periodic", "dirichlet"])).method in ("spectral", "direct")
+    assert solve(complex_helmholtz(8, 2)).method == "direct"
+    assert solve(elasticity(8, 2)).method == "direct"
+    assert solve(diffusion(fields((16, 16, 16), 2, 0, 2.0))).method == "multigrid"
+    assert solve(diffusion(torch.ones(9, 64, 64, dtype=torch.float64))).method in ("transform", "same-matrix")
 
 
-def test_auto_pilots_large_batches_and_says_so():
-    system = diffusion(two_phase((16, 16), PILOT_FROM, 0, 4.0))
-    solution = solve(system)
-    assert "systems a second" in solution.notes[0]
-    assert solution.notes[0].startswith(solution.method)
+def test_auto_says_in_one_line_what_it_chose_and_what_each_method_would_take():
+    note = solve(diffusion(two_phase((16, 16), 4, 0, 4.0))).notes[-1]
+    assert note.startswith(("multigrid: by rule (4 systems: ", "direct: by rule (4 systems: "))
+    told = note.split("(4 systems: ")[1]
+    assert "multigrid " in told
+    assert "direct " in told
+    assert "\n" not in note
 
 
 def test_a_choice_can_be_pinned():
     system = diffusion(two_phase((16, 16), 20, 0, 4.0))
     choice = choose(system, rtol=1e-6)
-    assert set(choice.rates) <= {"multigrid", "spectral", "direct"}
-    assert choice.method == max(choice.rates, key=choice.rates.__getitem__)
     values = solve(system, rtol=1e-6, method=choice.method).values
     assert torch.equal(solve(system.select([7]), rtol=1e-6, method=choice.method).values, values[7:8])
 
@@ -78,11 +82,30 @@ def test_choice_without_a_pilot_is_the_same_every_time():
 
 def test_a_sample_the_method_cannot_solve_is_mended_and_counted(monkeypatch):
     system = diffusion(two_phase((16, 16), 4, 0, 4.0))
-    monkeypatch.setattr(CHOOSE_MODULE, "_method", lambda name: _lame if name == "spectral" else None)
+    monkeypatch.setitem(TABLE, "spectral", replace(TABLE["spectral"], solve=_lame))
     solution = solve(system, method="spectral")
     assert solution.failed == []
     assert solution.fallbacks == 2
     assert torch.allclose(solution.values, exact(system), rtol=1e-7)
+
+
+def test_a_matrix_wrongly_called_definite_is_solved_by_elimination():
+    system = replace(helmholtz((16, 16), 3, wavenumber=12.0), kind="spd")
+    for method in ("multigrid", "spectral"):
+        solution = solve(system, method=method)
+        assert solution.failed == []
+        assert solution.fallbacks == 3
+        assert torch.allclose(solution.values, exact(system), rtol=0, atol=1e-6 * float(exact(system).abs().max()))
+
+
+def test_a_singular_sample_is_reported_and_its_neighbours_are_solved():
+    system = diffusion(torch.ones(3, 6, 6, dtype=torch.float64))
+    lost = diffusion(torch.ones(1, 6, 6, dtype=torch.float64), walls="neumann")
+    coefficients = system.coefficients.clone()
+    coefficients[1] = lost.coefficients[0]
+    for method in ("multigrid", "spectral", "direct", "scipy"):
+        solution = solve(replace(system, coefficients=coefficients), method=method)
+        assert solution.failed == [1]
 
 
 def _lame(system, *, rtol, guess=None, max_iterations=None):

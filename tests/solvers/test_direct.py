@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 from assembled import convection, diffusion, exact, fields, helmholtz, two_phase, unit_offsets
-from components import complex_helmholtz, elasticity
+from components import complex_helmholtz, elasticity, swapped_pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldwright.errors import SolverError
 from fieldwright.grids import Boundary
 from fieldwright.solvers import direct as direct_module
-from fieldwright.solvers.direct import Batch, direct, supports_direct
+from fieldwright.solvers.direct import Batch, direct, flat_system, plan_of, supports_direct
 from fieldwright.solvers.reference import reference
 from fieldwright.solvers.stencil import StencilSystem
 
@@ -73,13 +73,17 @@ def test_diagonally_dominant_matrices_of_any_shape(shape, seed, data):
     assert torch.allclose(direct(system, rtol=1e-12).values, exact(system), atol=1e-10)
 
 
+def _batch(system, rtol):
+    return Batch(plan_of(system)[0], flat_system(system, rtol=rtol, guess=None, limit=10), system.batch)
+
+
 @pytest.mark.parametrize("precision", [np.float32, np.float64])
 @pytest.mark.parametrize(
     "make", [convection, lambda n, batch: helmholtz((n, n), batch)], ids=["convection", "Helmholtz"]
 )
 def test_either_precision_meets_the_tolerance(make, precision):
     system = make(20, 9)
-    batch = Batch(system, 1e-10, None, 10)
+    batch = _batch(system, 1e-10)
     batch.eliminate(np.arange(9), precision)
     assert list(batch.unsolved()) == []
     values = torch.from_numpy(batch.values).reshape(system.rhs.shape)
@@ -138,7 +142,7 @@ def _weak_pivots(batch):
 def test_what_float32_leaves_unsolved_is_solved_in_float64():
     # κ(A) of a line of 800 cells with jumps of 10^4 is near 10^9: to float32 some of these matrices are singular.
     system = diffusion(two_phase((800,), 9, 0, 1e4))
-    single = Batch(system, 1e-6, None, 10)
+    single = _batch(system, 1e-6)
     single.eliminate(np.arange(9), np.float32)
     assert len(single.unsolved()) > 0
     solution = direct(system, rtol=1e-6)
@@ -153,6 +157,16 @@ def test_small_pivots_do_no_harm_or_are_counted():
     assert solution.fallbacks <= 2
     expected = reference(system).values
     assert torch.allclose(solution.values, expected, rtol=0, atol=1e-6 * float(expected.abs().max()))
+
+
+def test_samples_that_need_exchange_of_rows_are_solved_by_superlu_and_counted():
+    system = swapped_pairs(3)
+    # The second sample is diagonally dominant and needs none.
+    system.coefficients[1, 0] = 4.0
+    solution = direct(system, rtol=1e-12)
+    assert solution.failed == []
+    assert solution.fallbacks == 2
+    assert torch.allclose(solution.values, exact(system), rtol=0, atol=1e-13)
 
 
 def test_a_lane_with_vanishing_pivots_falls_back_alone():

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import replace
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -13,96 +12,41 @@ from torch import Tensor
 from fieldwright.errors import InputError, SolverError
 from fieldwright.progress import SILENT, Reporter
 from fieldwright.solvers.compilation import announce_compilation
-from fieldwright.solvers.direct import direct, supports_direct
-from fieldwright.solvers.multigrid import multigrid, supports_multigrid
-from fieldwright.solvers.reference import reference
-from fieldwright.solvers.spectral import spectral, supports_spectral
+from fieldwright.solvers.lanes import LANES
+from fieldwright.solvers.methods import TABLE
+from fieldwright.solvers.pilot import LAST_RESORT, Choice, Pilot, choose_by_rules
 from fieldwright.solvers.stencil import Solution, StencilSystem
 
 METHODS: dict[str, str] = {
-    "auto": "by rules, then a pilot: the fastest method that meets the tolerance",
-    "multigrid": "conjugate gradients preconditioned by multigrid, compiled, samples in SIMD lanes (SPD, 2D and 3D)",
-    "spectral": "conjugate gradients preconditioned by sine, cosine or Fourier transforms, on any device (SPD)",
-    "direct": "LDL^T or LU on nested dissection, compiled, samples in SIMD lanes, refined (any kind)",
-    "scipy": "scipy.sparse.linalg.spsolve, one sample after the other (any kind)",
+    "auto": "by rules and a pilot on some of the systems: the method that solves all of them soonest",
+    **{name: method.description for name, method in TABLE.items()},
 }
 
-PILOT_SAMPLES = 16
-PILOT_FROM = 64
+# Fewer groups of systems than this for each thread are not worth a pilot.
+PILOT_GROUPS = 8
+# Where the samples go that a method leaves unsolved: the first takes care of itself, up to pivoting.
+FALL_BACKS = ("direct", LAST_RESORT)
 FALL_BACK_UNKNOWNS = 200_000
 
 
-class Method(Protocol):
-    """What every iterative or compiled method is: a function from a system and a tolerance to a `Solution`."""
+def choose(
+    system: StencilSystem,
+    *,
+    rtol: float = 1e-8,
+    pilot: bool = True,
+    total: int | None = None,
+    reporter: Reporter = SILENT,
+) -> Choice:
+    """The method that solves ``total`` systems like these to ``rtol`` soonest (by default, as many as there are).
 
-    def __call__(
-        self,
-        system: StencilSystem,
-        *,
-        rtol: float,
-        guess: Float[Tensor, "batch *space"] | None = None,
-        max_iterations: int | None = None,
-    ) -> Solution: ...
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A method for a family of systems, why, and the pilot's rates in systems a second (empty without a pilot)."""
-
-    method: str
-    reason: str
-    rates: dict[str, float] = field(default_factory=dict)
-
-
-def choose(system: StencilSystem, *, rtol: float = 1e-8, pilot: bool = True, reporter: Reporter = SILENT) -> Choice:
-    """The fastest method that solves systems like these to ``rtol``.
-
-    Rules narrow the choice to at most three; with ``pilot`` each of them solves up to `PILOT_SAMPLES` of the systems
-    twice (the first time compiles) and the fastest that converged is taken, else the first by the rules. A pilot
-    measures time, so its answer may differ between runs: who needs the same bits again keeps ``Choice.method``.
+    Rules order the methods; with ``pilot`` the promising ones are tried on the systems at hand, where the whole set is
+    large enough to pay for it. A pilot measures time, so its answer may differ between runs: who needs the same bits
+    again keeps ``Choice.method``.
     """
-    candidates = _candidates(system)
-    if len(candidates) == 1:
-        return Choice(candidates[0], "the only method for such systems")
-    if not pilot:
-        return Choice(candidates[0], f"by rule, ahead of {' and '.join(candidates[1:])}")
-    some = system.select(slice(0, PILOT_SAMPLES))
-    rates: dict[str, float] = {}
-    for name in candidates:
-        announce_compilation(reporter, name)
-        runs = [_method(name)(some, rtol=rtol) for _ in range(2)]
-        if bool(runs[-1].converged.all()) and runs[-1].fallbacks == 0:
-            rates[name] = some.batch / max(runs[-1].seconds, 1e-9)
-    if not rates:
-        return Choice(candidates[0], "by rule: no method solved all systems of the pilot")
-    best = max(rates, key=rates.__getitem__)
-    told = ", ".join(f"{name} {rate:.0f}" for name, rate in sorted(rates.items(), key=lambda item: -item[1]))
-    return Choice(best, f"fastest in a pilot of {some.batch} (systems a second: {told})", rates)
-
-
-def _candidates(system: StencilSystem) -> list[str]:
-    """Methods to try, the likely best first."""
-    if system.rhs.device.type != "cpu":
-        return ["spectral"] if supports_spectral(system) is None else ["scipy"]
-    found = [name for name in ("multigrid", "spectral") if _refusal(name, system) is None]
-    # Elimination fills in too much in 3D to race against the iterations.
-    if (not found or len(system.shape) < 3) and _refusal("direct", system) is None:
-        found.append("direct")
-    return found or ["scipy"]
-
-
-def _method(name: str) -> Method:
-    methods: dict[str, Method] = {"multigrid": multigrid, "spectral": spectral, "direct": direct, "scipy": reference}
-    return methods[name]
-
-
-def _refusal(name: str, system: StencilSystem) -> str | None:
-    checks: dict[str, Callable[[StencilSystem], str | None]] = {
-        "multigrid": supports_multigrid,
-        "spectral": supports_spectral,
-        "direct": supports_direct,
-    }
-    return checks[name](system) if name in checks else None
+    total = system.batch if total is None else total
+    if system.batch == 0 or not pilot or total < PILOT_GROUPS * LANES * torch.get_num_threads():
+        return choose_by_rules(system, rtol, max(1, total))
+    return Pilot(system, rtol=rtol, total=total, keep=False, reporter=reporter).run()
 
 
 @torch.no_grad()
@@ -117,14 +61,17 @@ def solve(
 ) -> Solution:
     """Solve every system of the batch until ‖f - A u‖₂ <= rtol ‖f‖₂, the residual recomputed in float64.
 
-    ``method``          one of `METHODS`; "auto" follows the rules of `choose`, with a pilot for `PILOT_FROM` systems
-                        or more. `Solution.method` names the method that was used
+    ``method``          one of `METHODS`; "auto" chooses as `choose` does, and keeps what a pilot has solved.
+                        `Solution.method` names the method, `Solution.notes` says why
     ``guess``           where to start; a good one saves iterations
-    ``max_iterations``  per sample; without it a sample that the method leaves unsolved goes to SciPy's pivoting LU and
-                        is counted in `Solution.fallbacks`; with it, it is reported as not converged
+    ``max_iterations``  per sample; without it a sample that the method leaves unsolved goes to elimination, at last
+                        with exchange of rows, and is counted in `Solution.fallbacks`; with it, it is reported as not
+                        converged
 
     A zero right-hand side has the solution zero. The bits of a sample's solution depend on its own system, the
-    tolerance and the method, not on the batch it comes in, nor on the number of threads.
+    tolerance and the method, not on the batch it comes in, nor on the number of threads (but for "gcro-dr", which
+    starts from what its neighbours left). With "auto" the method, and in a pilot that of each sample, may differ
+    between runs.
 
     Errors: `InputError` for an unknown method, a tolerance outside (0, 1), or a guess that does not fit;
     `SolverError` for a NaN, a method that cannot take such systems, or a right-hand side that no u can meet.
@@ -137,49 +84,88 @@ def solve(
         raise InputError(f"solve: max_iterations = {max_iterations}; a whole number of at least 0 is needed")
     system = replace(system, coefficients=system.coefficients.detach().double(), rhs=system.rhs.detach().double())
     start = _checked_guess(system, guess)
+    _check_range(system, rtol)
+    if system.batch == 0:
+        none = torch.zeros(0, dtype=torch.int64)
+        return Solution(torch.zeros_like(system.rhs), none.bool(), none, none.double(), 0.0, method)
+    parts: list[Solution] = []
+    notes: tuple[str, ...] = ()
+    if method == "auto":
+        # A method that leaves samples alone which hold a NaN is only known once it is chosen.
+        trial = system.select(slice(0, PILOT_GROUPS * LANES * torch.get_num_threads()))
+        _check_entries(trial)
+        if max_iterations is None and trial.batch < system.batch:
+            pilot = Pilot(trial, rtol=rtol, total=system.batch, guess=start, keep=True, reporter=reporter)
+            choice, parts = pilot.run(), pilot.solved
+        else:
+            choice = choose_by_rules(system, rtol, system.batch)
+        method, notes = choice.method, (f"{choice.method}: {choice.reason}",)
+    elif (refusal := TABLE[method].refuse(system)) is not None:
+        raise SolverError(f"solve: method '{method}' does not fit: {refusal}")
+    done = sum(len(part.values) for part in parts)
+    rest = system if done == 0 else system.select(slice(done, None))
     # Multigrid leaves a sample with a NaN or a negative diagonal unsolved and its neighbours alone, so the look at
     # every entry can wait until something failed: it costs a tenth of the solve, and torch's threads, once woken for
     # it, go on spinning for a while beside those of the solver.
     late = method == "multigrid"
     if not late:
-        _check_entries(system)
-    _check_range(system, rtol)
-    if system.batch == 0:
-        none = torch.zeros(0, dtype=torch.int64)
-        return Solution(torch.zeros_like(system.rhs), none.bool(), none, none.double(), 0.0, method)
-    notes: tuple[str, ...] = ()
-    if method == "auto":
-        choice = choose(system, rtol=rtol, pilot=system.batch >= PILOT_FROM, reporter=reporter)
-        method, notes = choice.method, (f"{choice.method}: {choice.reason}",)
-    refusal = _refusal(method, system)
-    if refusal is not None:
-        raise SolverError(f"solve: method '{method}' does not fit: {refusal}")
-    announce_compilation(reporter, method)
-    solution = _method(method)(system, rtol=rtol, guess=start, max_iterations=max_iterations)
+        _check_entries(system, first=done)
+    if rest.batch > 0:
+        announce_compilation(reporter, method)
+        following = None if start is None else start[done:]
+        parts.append(TABLE[method].solve(rest, rtol=rtol, guess=following, max_iterations=max_iterations))
+    solution = _joined(parts, method)
     if late and solution.failed:
         _check_entries(system)
-    if max_iterations is None and method not in ("scipy", "direct") and system.unknowns <= FALL_BACK_UNKNOWNS:
-        solution = _mend(system, solution, rtol)
+    if max_iterations is None:
+        solution = _mend(system, solution, method, rtol)
     return replace(solution, notes=solution.notes + notes)
 
 
-def _mend(system: StencilSystem, solution: Solution, rtol: float) -> Solution:
-    """The solution with its failed samples solved by a pivoting factorisation, where that is better."""
+def _joined(parts: list[Solution], method: str) -> Solution:
+    """The solutions of consecutive parts of a batch as one."""
+    if len(parts) == 1:
+        return parts[0]
+    values = [part.values for part in parts]
+    # NumPy asks the system for large pages, which makes writing a large array for the first time four times faster.
+    shape = (sum(len(part) for part in values), *values[0].shape[1:])
+    whole = torch.from_numpy(np.empty(shape)) if values[0].device.type == "cpu" else values[0].new_empty(shape)
+    return Solution(
+        values=torch.cat(values, out=whole),
+        converged=torch.cat([part.converged for part in parts]),
+        iterations=torch.cat([part.iterations for part in parts]),
+        residual=torch.cat([part.residual for part in parts]),
+        seconds=sum(part.seconds for part in parts),
+        method=method,
+        fallbacks=sum(part.fallbacks for part in parts),
+        notes=parts[-1].notes,
+    )
+
+
+def _mend(system: StencilSystem, solution: Solution, method: str, rtol: float) -> Solution:
+    """The solution with its failed samples solved by elimination, first in lanes and then one by one with pivoting."""
     failed = torch.tensor(solution.failed, dtype=torch.int64)
-    if len(failed) == 0:
+    if len(failed) == 0 or method in FALL_BACKS:
         return solution
-    mended = reference(system.select(failed.to(system.rhs.device)), rtol=rtol)
-    values, residual = solution.values.clone(), solution.residual.clone()
-    # Not "residual < old": a failed residual may be NaN.
-    better = ~(mended.residual.cpu() >= residual[failed].cpu())
-    chosen = failed[better]
-    values[chosen], residual[chosen] = mended.values[better], mended.residual[better].to(residual)
+    values, residual, seconds = solution.values.clone(), solution.residual.clone(), solution.seconds
+    left = system.select(failed.to(system.rhs.device))
+    for name in FALL_BACKS:
+        too_large = name == LAST_RESORT and system.unknowns > FALL_BACK_UNKNOWNS
+        if name not in TABLE or too_large or TABLE[name].refuse(left) is not None:
+            continue
+        mended = TABLE[name].solve(left, rtol=rtol)
+        # Not "residual < old": a failed residual may be NaN.
+        better = ~(mended.residual.cpu() >= residual[failed].cpu())
+        chosen = failed[better]
+        values[chosen], residual[chosen] = mended.values[better].to(values), mended.residual[better].to(residual)
+        seconds += mended.seconds
+        break
     return replace(
         solution,
         values=values,
         residual=residual,
         converged=residual <= rtol,
-        seconds=solution.seconds + mended.seconds,
+        seconds=seconds,
         fallbacks=solution.fallbacks + len(failed),
     )
 
@@ -199,12 +185,18 @@ def _checked_guess(
     return torch.where(solvable, guess.to(system.rhs), 0.0)
 
 
-def _check_entries(system: StencilSystem) -> None:
-    system.check_finite()
+def _check_entries(system: StencilSystem, first: int = 0) -> None:
+    """Look at the samples from ``first`` on: numbers are finite, and diagonals of definite matrices positive."""
+    part = system.select(slice(first, None))
+    try:
+        part.check_finite()
+    except SolverError:
+        # It names a sample of the part.
+        system.check_finite()
     if system.kind == "spd":
-        positive = (system.diagonal > 0).flatten(1).all(1)
+        positive = (part.diagonal > 0).flatten(1).all(1)
         if not bool(positive.all()) and not (system.nullspace and system.unknowns == 1):
-            sample = int((~positive).nonzero()[0])
+            sample = first + int((~positive).nonzero()[0])
             raise SolverError(f"system: sample {sample} is called positive definite, but its diagonal is not positive")
 
 

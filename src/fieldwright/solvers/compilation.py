@@ -1,4 +1,4 @@
-"""The notice that a person sees before numba compiles kernels for the first time on a machine."""
+"""Compiled kernels: whether a method's are ready, and the notice that a person sees before they are first compiled."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ from fieldwright.progress import Reporter
 
 KERNELS = {
     "direct": ("nested_dissection", "fronts", "lane_refinement"),
+    "same-matrix": ("nested_dissection", "fronts", "lane_refinement"),
     "multigrid": ("multigrid_2d", "multigrid_3d"),
+    "gmres": ("krylov.vector_kernels", "krylov.matrix_kernels"),
+    "gcro-dr": ("krylov.vector_kernels", "krylov.matrix_kernels"),
 }
+# Seconds that a method's kernels take to compile, and to load from the cache on disk.
+COMPILE_SECONDS, LOAD_SECONDS = 15.0, 0.4
 
 
 def announce_compilation(reporter: Reporter, method: str) -> None:
@@ -29,16 +34,28 @@ def needs_compilation(method: str) -> bool:
     return any(not _compiled(name) for name in KERNELS.get(method, ()))
 
 
+def preparation_seconds(method: str) -> float:
+    """About how long the first call of ``method`` takes in this process before it begins to solve."""
+    names = KERNELS.get(method, ())
+    if not names or any(kernel.signatures for name in names for kernel in _kernels(name)):
+        return 0.0
+    return COMPILE_SECONDS if needs_compilation(method) else LOAD_SECONDS
+
+
 def _compiled(name: str) -> bool:
-    try:
-        module = importlib.import_module(f"fieldwright.solvers.{name}")
-    except ImportError:
-        return True
-    kernels = [
-        k for k in vars(module).values() if isinstance(k, Dispatcher) and k.py_func.__module__ == module.__name__
-    ]
+    kernels = _kernels(name)
     if any(kernel.signatures for kernel in kernels):
         return True
     # The index files of a cached kernel are named module.function-line.version.nbi.
-    found = (Path(kernel._cache.cache_path).glob(f"{name}.*.nbi") for kernel in kernels)  # type: ignore[attr-defined]
+    module = name.rpartition(".")[2]
+    found = (Path(kernel._cache.cache_path).glob(f"{module}.*.nbi") for kernel in kernels)  # type: ignore[attr-defined]
     return not kernels or any(True for files in found for _ in files)
+
+
+def _kernels(name: str) -> list[Dispatcher]:
+    """The kernels that a module of the solvers defines; none where it does not exist."""
+    try:
+        module = importlib.import_module(f"fieldwright.solvers.{name}")
+    except ImportError:
+        return []
+    return [k for k in vars(module).values() if isinstance(k, Dispatcher) and k.py_func.__module__ == module.__name__]

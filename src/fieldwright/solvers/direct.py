@@ -10,6 +10,7 @@ exchanges rows, and counted in `Solution.fallbacks`. The true residual is the ju
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
@@ -21,6 +22,7 @@ from torch import Tensor
 from fieldwright.errors import SolverError
 from fieldwright.grids import Boundary
 from fieldwright.solvers import lane_refinement, multifrontal
+from fieldwright.solvers.costs import elimination
 from fieldwright.solvers.fronts import Fronts, find_fronts
 from fieldwright.solvers.lanes import LANES
 from fieldwright.solvers.reference import reference
@@ -28,8 +30,9 @@ from fieldwright.solvers.stencil import Solution, StencilSystem
 
 CORRECTIONS = 10
 MAX_BYTES = 4 * 2**30
-# All fronts together hold at least this many times the square of the grid's cross-section.
-FRONTS_TO_WIDEST = 8
+# Updates of fronts take this much beside the factors, and an estimate of it all may be wrong by the other number.
+STACKS, DOUBT = 1.4, 2.0
+
 Rows = tuple[Int64[np.ndarray, " row_1"], Int64[np.ndarray, " entry"], Int64[np.ndarray, " entry"]]
 
 
@@ -46,16 +49,17 @@ def _plan(
     return fronts, (rows_at.astype(np.int64), columns[by_row].astype(np.int64), places[by_row].astype(np.int64))
 
 
-def _plan_of(system: StencilSystem) -> tuple[Fronts, Rows]:
+def plan_of(system: StencilSystem) -> tuple[Fronts, Rows]:
+    """The symbolic work for systems of this pattern; kept, as it is the same for all of them."""
     return _plan(system.shape, system.boundary, system.offsets, system.kind != "general")
 
 
 def supports_direct(system: StencilSystem) -> str | None:
     """Why the method should not take the system (its factors would not fit), or None."""
-    widest = system.unknowns // max(system.shape) * max(max(abs(s) for s in o) for o in system.offsets)
-    bytes_needed = 8 * LANES * FRONTS_TO_WIDEST * widest**2
-    if bytes_needed <= MAX_BYTES:
-        fronts, _ = _plan_of(system)
+    bytes_needed = 8 * LANES * STACKS * elimination(system)[1]
+    # The symbolic work, which knows exactly, is done only where the estimate leaves a doubt.
+    if MAX_BYTES / DOUBT < bytes_needed < MAX_BYTES * DOUBT:
+        fronts, _ = plan_of(system)
         bytes_needed = 8 * LANES * (int(fronts.factor_at[-1]) + fronts.upper + 2 * fronts.stack)
     if bytes_needed > MAX_BYTES:
         return (
@@ -82,7 +86,7 @@ def direct(
         raise SolverError(f"solve: {reason}")
     start = time.perf_counter()
     limit = CORRECTIONS if max_iterations is None else min(max_iterations, CORRECTIONS)
-    batch = Batch(system, rtol, guess, limit)
+    batch = Batch(plan_of(system)[0], flat_system(system, rtol=rtol, guess=guess, limit=limit), system.batch)
     batch.eliminate(np.arange(system.batch), np.float32)
     if max_iterations is None:
         batch.eliminate(batch.unsolved(), np.float64)
@@ -106,52 +110,67 @@ def direct(
 class Batch:
     """One batch's numbers as flat arrays, and what is found for each sample."""
 
-    def __init__(
-        self, system: StencilSystem, rtol: float, guess: Float[Tensor, "batch *space"] | None, limit: int
-    ) -> None:
-        self._fronts, rows = _plan_of(system)
-        self._rtol = rtol
-        diagonal = system.offsets.index((0,) * len(system.shape)) * system.unknowns
-        self._system = lane_refinement.System(
-            *rows,
-            coefficients=_flat(system.coefficients),
-            rhs=_flat(system.rhs),
-            guess=np.zeros(0) if guess is None else _flat(guess),
-            entries=len(system.offsets) * system.unknowns,
-            symmetric=system.kind != "general",
-            pinned=diagonal + int(np.argmax(self._fronts.place)) if system.nullspace else -1,
-            rtol=rtol,
-            limit=limit,
-        )
-        self.values = np.zeros(system.batch * system.unknowns)
-        self.corrections = np.zeros(system.batch, np.int64)
-        self.residuals = np.full(system.batch, np.inf)
+    def __init__(self, fronts: Fronts, system: lane_refinement.System, samples: int) -> None:
+        self.fronts, self.system = fronts, system
+        self.values = np.zeros(samples * len(fronts.place))
+        self.corrections = np.zeros(samples, np.int64)
+        self.residuals = np.full(samples, np.inf)
 
     def unsolved(self) -> Int64[np.ndarray, " sample"]:
         """The samples whose true residual is above the tolerance."""
-        return np.flatnonzero(~(self.residuals <= self._rtol))
+        return np.flatnonzero(~(self.residuals <= self.system.rtol))
 
     def eliminate(self, samples: Int64[np.ndarray, " sample"], precision: type[np.floating]) -> None:
         """Solve some of the samples with factors of a precision, groups of lanes shared out to torch's threads."""
-        groups = [samples[first : first + LANES] for first in range(0, len(samples), LANES)]
+
+        def memory() -> tuple[multifrontal.Factors, lane_refinement.Vectors]:
+            vectors = lane_refinement.vectors(self.fronts, self.system.entries, precision)
+            return multifrontal.factors(self.fronts, precision), vectors
+
+        self.solve_groups(samples, memory)
+
+    def solve_groups(
+        self,
+        samples: Int64[np.ndarray, " sample"],
+        memory: Callable[[], tuple[multifrontal.Factors, lane_refinement.Vectors]],
+    ) -> None:
+        """Solve some of the samples in groups of lanes; each thread asks for ``memory`` of its own."""
+        if len(samples) == 0:
+            return
+        # Lanes beyond the last sample repeat it.
+        groups = samples[np.minimum(np.arange(-(-len(samples) // LANES) * LANES), len(samples) - 1)].reshape(-1, LANES)
+        answers = lane_refinement.Answers(self.values, self.corrections, self.residuals)
+
+        def run(mine: Int64[np.ndarray, "group lane"]) -> None:
+            lane_refinement.solve_groups(self.fronts, self.system, mine, *memory(), answers)
+
         threads = min(torch.get_num_threads(), len(groups))
-        if threads <= 1:
-            self._run(groups, precision)
+        if threads == 1:
+            run(groups)
         else:
             with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(lambda first: self._run(groups[first::threads], precision), range(threads)))
-
-    def _run(self, groups: list[np.ndarray], precision: type[np.floating]) -> None:
-        if not groups:
-            return
-        factors = multifrontal.factors(self._fronts, precision)
-        vectors = lane_refinement.vectors(self._fronts, self._system.entries, precision)
-        answers = lane_refinement.Answers(self.values, self.corrections, self.residuals)
-        for group in groups:
-            # Lanes beyond the last sample repeat it.
-            lanes = np.pad(group, (0, LANES - len(group)), mode="edge")
-            lane_refinement.solve_group(self._fronts, self._system, lanes, factors, vectors, answers)
+                list(pool.map(run, [np.ascontiguousarray(groups[first::threads]) for first in range(threads)]))
 
 
-def _flat(field: Tensor) -> Float64[np.ndarray, " number"]:
+def flat_system(
+    system: StencilSystem, *, rtol: float, guess: Float[Tensor, "batch *space"] | None, limit: int
+) -> lane_refinement.System:
+    """A batch as the compiled refinement reads it."""
+    fronts, rows = plan_of(system)
+    diagonal = system.offsets.index((0,) * len(system.shape)) * system.unknowns
+    return lane_refinement.System(
+        *rows,
+        coefficients=flat(system.coefficients),
+        rhs=flat(system.rhs),
+        guess=np.zeros(0) if guess is None else flat(guess),
+        entries=len(system.offsets) * system.unknowns,
+        symmetric=system.kind != "general",
+        pinned=diagonal + int(np.argmax(fronts.place)) if system.nullspace else -1,
+        rtol=rtol,
+        limit=limit,
+    )
+
+
+def flat(field: Tensor) -> Float64[np.ndarray, " number"]:
+    """A tensor's numbers in C order."""
     return field.detach().cpu().double().contiguous().numpy().reshape(-1)

@@ -1,4 +1,4 @@
-"""The fronts of multifrontal elimination: for each node of a dissection, where its dense blocks lie and what fills them.
+"""The fronts of multifrontal elimination: where the dense blocks of each node of a dissection lie, and what fills them.
 
 The front of a node is a dense matrix over its own unknowns (the pivots) and its border. Eliminating the pivots leaves a
 dense update for the border, which is added into the parent's front (Duff and Reid 1983). All of this depends on the

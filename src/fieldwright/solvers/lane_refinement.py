@@ -18,7 +18,7 @@ import numpy as np
 
 from fieldwright.solvers.fronts import TILE, Fronts
 from fieldwright.solvers.lane_packing import pack, unpack
-from fieldwright.solvers.lane_tiles import constant, converted, doubled, where_positive
+from fieldwright.solvers.lane_tiles import constant, converted, doubled, entry, where_positive
 from fieldwright.solvers.lanes import LANES, aligned, compiled, inner, larger, load, spread, store
 from fieldwright.solvers.multifrontal import factor, substitute
 
@@ -112,7 +112,7 @@ def _product(system, entries, u, u0, out, out0):
     for i in range(len(system.rows_at) - 1):
         total = spread(0.0)
         for e in range(system.rows_at[i], system.rows_at[i + 1]):
-            total = total + load(entries, system.places[e]) * load(u, u0 + system.columns[e])
+            total = total + entry(entries, system.places[e]) * load(u, u0 + system.columns[e])
         store(out, out0 + i, total)
 
 
@@ -123,7 +123,7 @@ def _residual(system, work):
     for i in range(len(system.rows_at) - 1):
         total = load(work.f, i)
         for e in range(system.rows_at[i], system.rows_at[i + 1]):
-            total = total - load(work.entries, system.places[e]) * load(work.u, system.columns[e])
+            total = total - entry(work.entries, system.places[e]) * load(work.u, system.columns[e])
         store(work.r, i, total)
         square = square + total * total
     store(work.numbers, SIZE, square)
@@ -248,36 +248,40 @@ def _who_goes_on(work, counts, limit, conjugate):
     return some, left
 
 
-@compiled
-def solve_group(fronts, system, samples, factors, work, answers):
-    """Solve the systems ``samples``, one per lane, and write their places in ``answers``."""
+@inner
+def _solve_group(fronts, system, samples, factors, work, answers):
+    """Solve the systems ``samples``, one per lane."""
     n, numbers, place = len(fronts.place), work.numbers, fronts.place
-    pack(system.coefficients, system.entries, samples, work.entries)
+    if work.entries.ndim == 1:
+        pack(system.coefficients, system.entries, samples, work.entries)
     pack(system.rhs, n, samples, work.f)
-    if len(system.guess) > 0:
-        pack(system.guess, n, samples, work.u)
-    else:
-        for i in range(n):
-            store(work.u, i, spread(0.0))
     store(numbers, NORM, _dot(work.f, 0, work.f, 0, n))
     for lane in range(LANES):
         norm = np.sqrt(numbers[NORM * LANES + lane])
         numbers[NORM * LANES + lane], numbers[GOAL * LANES + lane] = norm, system.rtol * norm
         numbers[BEFORE * LANES + lane] = np.inf
+    if len(system.guess) > 0:
+        pack(system.guess, n, samples, work.u)
+        _residual(system, work)
+    else:
+        for i in range(n):
+            store(work.u, i, spread(0.0))
+            store(work.r, i, load(work.f, i))
+        store(numbers, SIZE, load(numbers, NORM))
     counts = np.zeros(LANES, np.int64)
     factored, direction = False, -1
     while True:
-        if direction < 0:
-            _residual(system, work)
         some, left = _who_goes_on(work, counts, system.limit, direction >= 0)
         if not some and left and direction < 0:
             direction = 0
             some, left = _who_goes_on(work, counts, system.limit, True)
         if not some or direction == DIRECTIONS:
             break
-        if not factored:
-            _factor(fronts, system, factors, work)
-            factored = True
+        # Two conditions, because the compiler drops a branch by the dimension alone.
+        if work.entries.ndim == 1:  # noqa: SIM102
+            if not factored:
+                _factor(fronts, system, factors, work)
+                factored = True
         _scatter(work, place, load(numbers, SHARE))
         substitute(fronts, system.symmetric, factors, work.x, work.y)
         for lane in range(LANES):
@@ -289,6 +293,8 @@ def solve_group(fronts, system, samples, factors, work, answers):
             direction += 1
         if system.pinned >= 0:
             _centre(work, n)
+        if direction < 0:
+            _residual(system, work)
     if direction >= 0:
         _residual(system, work)
     unpack(work.u, n, samples, answers.values)
@@ -296,3 +302,14 @@ def solve_group(fronts, system, samples, factors, work, answers):
         sample, size = samples[lane], numbers[SIZE * LANES + lane]
         answers.corrections[sample] = counts[lane]
         answers.residuals[sample] = size / numbers[NORM * LANES + lane] if size != 0.0 else 0.0
+
+
+@compiled
+def solve_groups(fronts, system, groups, factors, work, answers):
+    """Solve the systems of ``groups`` (group, lane) and write their places in ``answers``.
+
+    Where matrix entries and factors are arrays of single numbers (entries, 1), all lanes share them: the factors must
+    be those of the matrix, scaled as ``work.numbers`` says.
+    """
+    for group in range(len(groups)):
+        _solve_group(fronts, system, groups[group], factors, work, answers)

@@ -157,6 +157,30 @@ def _update(builder, result, s0, width, start, first, a, second, b, count) -> No
 
 
 @intrinsic
+def entry(typingctx, array, place):
+    """An entry of an array of lanes; of an array (entries, 1) of single numbers the number in every lane."""
+
+    def codegen(context, builder, signature, args):
+        kind = signature.args[0]
+        if kind.ndim == 1:
+            return _Vectors(context, builder, kind, args[0]).load(args[1])
+        element = ir.FloatType() if kind.dtype == types.float32 else ir.DoubleType()
+        data = context.make_array(kind)(context, builder, args[0]).data
+        number = builder.load(builder.gep(data, [args[1]], inbounds=True, source_etype=element), typ=element)
+        return _everywhere(builder, number)
+
+    return Lanes(array.dtype)(array, types.intp), codegen
+
+
+def _everywhere(builder, number):
+    """A number in every lane."""
+    vector = ir.VectorType(number.type, LANES)
+    first = builder.insert_element(ir.Constant(vector, ir.Undefined), number, ir.Constant(ir.IntType(32), 0))
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), mask)
+
+
+@intrinsic
 def converted(typingctx, value, like):
     """float64 lanes in the float type of the array ``like``."""
 
@@ -197,11 +221,6 @@ def constant(typingctx, like, number):
 
     def codegen(context, builder, signature, args):
         single = like.dtype == types.float32
-        element = ir.FloatType() if single else ir.DoubleType()
-        vector = ir.VectorType(element, LANES)
-        value = builder.fptrunc(args[1], element) if single else args[1]
-        first = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), mask)
+        return _everywhere(builder, builder.fptrunc(args[1], ir.FloatType()) if single else args[1])
 
     return Lanes(like.dtype)(like, types.float64), codegen

@@ -24,7 +24,14 @@ from typing import NamedTuple
 import numpy as np
 
 from fieldwright.solvers.fronts import TILE, Fronts
-from fieldwright.solvers.lane_tiles import constant, converted, subtract_product, update_of_leaf, update_of_parent
+from fieldwright.solvers.lane_tiles import (
+    constant,
+    converted,
+    entry,
+    subtract_product,
+    update_of_leaf,
+    update_of_parent,
+)
 from fieldwright.solvers.lanes import aligned, compiled, inner, load, store
 
 
@@ -255,7 +262,8 @@ def factor(fronts, symmetric, factors, entries, scale):
 def substitute(fronts, symmetric, factors, x, y):
     """x <- A⁻¹ x (times what `factor` scaled by), in elimination order, by the factors of `factor`.
 
-    ``x`` has one more entry than there are unknowns, zero, for the padding of borders.
+    ``x`` has one more entry than there are unknowns, zero, for the padding of borders. The factors are arrays of lanes,
+    or of single numbers (entries, 1): the factors of one matrix that all lanes share.
     """
     F, border, border_at = factors.F, fronts.border, fronts.border_at
     zero = constant(F, 0.0)
@@ -271,13 +279,13 @@ def substitute(fronts, symmetric, factors, x, y):
             y0, y1, y2, y3 = load(y, k), load(y, k + 1), load(y, k + 2), load(y, k + 3)
             for t in range(k):
                 z = load(y, t)
-                y0 = y0 - load(F, d + t) * z
-                y1 = y1 - load(F, d + c + t) * z
-                y2 = y2 - load(F, d + 2 * c + t) * z
-                y3 = y3 - load(F, d + 3 * c + t) * z
+                y0 = y0 - entry(F, d + t) * z
+                y1 = y1 - entry(F, d + c + t) * z
+                y2 = y2 - entry(F, d + 2 * c + t) * z
+                y3 = y3 - entry(F, d + 3 * c + t) * z
             d += k
-            y2 = y2 - load(F, d + 2 * c) * y0 - load(F, d + 2 * c + 1) * y1
-            y3 = y3 - load(F, d + 3 * c) * y0 - load(F, d + 3 * c + 1) * y1
+            y2 = y2 - entry(F, d + 2 * c) * y0 - entry(F, d + 2 * c + 1) * y1
+            y3 = y3 - entry(F, d + 3 * c) * y0 - entry(F, d + 3 * c + 1) * y1
             store(y, k, y0)
             store(y, k + 1, y1)
             store(y, k + 2, y2)
@@ -288,10 +296,10 @@ def substitute(fronts, symmetric, factors, x, y):
             y0, y1, y2, y3 = load(x, i0), load(x, i1), load(x, i2), load(x, i3)
             for k in range(n):
                 z = load(y, k)
-                y0 = y0 - load(F, at + 4 * k) * z
-                y1 = y1 - load(F, at + 4 * k + 1) * z
-                y2 = y2 - load(F, at + 4 * k + 2) * z
-                y3 = y3 - load(F, at + 4 * k + 3) * z
+                y0 = y0 - entry(F, at + 4 * k) * z
+                y1 = y1 - entry(F, at + 4 * k + 1) * z
+                y2 = y2 - entry(F, at + 4 * k + 2) * z
+                y3 = y3 - entry(F, at + 4 * k + 3) * z
             at += n * TILE
             store(x, i0, y0)
             store(x, i1, y1)
@@ -314,14 +322,14 @@ def substitute(fronts, symmetric, factors, x, y):
             for k in range(c - TILE, -1, -TILE):
                 d = p + k * c + k
                 y2, y3 = load(y, k + 2), load(y, k + 3)
-                y0 = load(y, k) - load(F, d + 2 * c) * y2 - load(F, d + 3 * c) * y3
-                y1 = load(y, k + 1) - load(F, d + 2 * c + 1) * y2 - load(F, d + 3 * c + 1) * y3
+                y0 = load(y, k) - entry(F, d + 2 * c) * y2 - entry(F, d + 3 * c) * y3
+                y1 = load(y, k + 1) - entry(F, d + 2 * c + 1) * y2 - entry(F, d + 3 * c + 1) * y3
                 store(y, k, y0)
                 store(y, k + 1, y1)
                 d -= k
                 for t in range(k):
-                    z = load(y, t) - load(F, d + t) * y0 - load(F, d + c + t) * y1
-                    store(y, t, z - load(F, d + 2 * c + t) * y2 - load(F, d + 3 * c + t) * y3)
+                    z = load(y, t) - entry(F, d + t) * y0 - entry(F, d + c + t) * y1
+                    store(y, t, z - entry(F, d + 2 * c + t) * y2 - entry(F, d + 3 * c + t) * y3)
         else:
             _subtract_border(factors.U, fronts.upper_at[front], n, x, y, border, start, stop)
             for k in range(c - TILE, -1, -TILE):
@@ -329,16 +337,16 @@ def substitute(fronts, symmetric, factors, x, y):
                 y0, y1, y2, y3 = load(y, k), load(y, k + 1), load(y, k + 2), load(y, k + 3)
                 for t in range(k + TILE, c):
                     z = load(y, t)
-                    y0 = y0 - load(F, d + t) * z
-                    y1 = y1 - load(F, d + c + t) * z
-                    y2 = y2 - load(F, d + 2 * c + t) * z
-                    y3 = y3 - load(F, d + 3 * c + t) * z
+                    y0 = y0 - entry(F, d + t) * z
+                    y1 = y1 - entry(F, d + c + t) * z
+                    y2 = y2 - entry(F, d + 2 * c + t) * z
+                    y3 = y3 - entry(F, d + 3 * c + t) * z
                 d += k
                 e = d + 2 * c + 2
-                y2, y3 = load(F, e) * y2 + load(F, e + 1) * y3, load(F, e + c) * y2 + load(F, e + c + 1) * y3
-                y0 = y0 - load(F, d + 2) * y2 - load(F, d + 3) * y3
-                y1 = y1 - load(F, d + c + 2) * y2 - load(F, d + c + 3) * y3
-                y0, y1 = load(F, d) * y0 + load(F, d + 1) * y1, load(F, d + c) * y0 + load(F, d + c + 1) * y1
+                y2, y3 = entry(F, e) * y2 + entry(F, e + 1) * y3, entry(F, e + c) * y2 + entry(F, e + c + 1) * y3
+                y0 = y0 - entry(F, d + 2) * y2 - entry(F, d + 3) * y3
+                y1 = y1 - entry(F, d + c + 2) * y2 - entry(F, d + c + 3) * y3
+                y0, y1 = entry(F, d) * y0 + entry(F, d + 1) * y1, entry(F, d + c) * y0 + entry(F, d + c + 1) * y1
                 store(y, k, y0)
                 store(y, k + 1, y1)
                 store(y, k + 2, y2)
@@ -353,8 +361,8 @@ def _times_inverse_pairs(F, p, c, y):
     for k in range(0, c, 2):
         d = p + k * c + k
         y0, y1 = load(y, k), load(y, k + 1)
-        store(y, k, load(F, d) * y0 + load(F, d + 1) * y1)
-        store(y, k + 1, load(F, d + c) * y0 + load(F, d + c + 1) * y1)
+        store(y, k, entry(F, d) * y0 + entry(F, d + 1) * y1)
+        store(y, k + 1, entry(F, d + c) * y0 + entry(F, d + c + 1) * y1)
 
 
 @inner
@@ -363,6 +371,6 @@ def _subtract_border(U, at, n, x, y, border, start, stop):
     for i in range(start, stop, TILE):
         x0, x1, x2, x3 = load(x, border[i]), load(x, border[i + 1]), load(x, border[i + 2]), load(x, border[i + 3])
         for k in range(n):
-            z = load(y, k) - load(U, at) * x0 - load(U, at + 1) * x1
-            store(y, k, z - load(U, at + 2) * x2 - load(U, at + 3) * x3)
+            z = load(y, k) - entry(U, at) * x0 - entry(U, at + 1) * x1
+            store(y, k, z - entry(U, at + 2) * x2 - entry(U, at + 3) * x3)
             at += TILE

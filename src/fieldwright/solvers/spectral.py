@@ -16,8 +16,6 @@ elliptic equations", SIAM J. Numer. Anal. 10 (1973).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from jaxtyping import Float, Int
@@ -29,6 +27,7 @@ from fieldwright.solvers.constant_operator import ConstantOperator, nearest_cons
 from fieldwright.solvers.folded_basis import FoldedBasis
 from fieldwright.solvers.padded_stencil import PaddedStencil
 from fieldwright.solvers.stencil import Solution, StencilSystem
+from fieldwright.solvers.threads import on_threads
 
 PROBE_CONTRAST = 10.0
 PROBE_ITERATIONS = 6
@@ -74,7 +73,7 @@ def spectral(
     def block(place: slice | list[int]) -> tuple[Tensor, Tensor]:
         return _solve_block(system.select(place), rtol, None if guess is None else guess[place], limit)
 
-    parts = _on_threads(block, places) if on_host else [block(place) for place in places]
+    parts = on_threads(block, places) if on_host else [block(place) for place in places]
     values = torch.cat([u for u, _ in parts] or [system.rhs])[: system.batch]
     iterations = torch.cat([i for _, i in parts] or [torch.zeros(0, dtype=torch.int64)])[: system.batch]
     seconds = time.perf_counter() - start
@@ -95,45 +94,31 @@ def blocks(batch: int, unknowns: int) -> list[slice | list[int]]:
     return places
 
 
-def _on_threads(
-    block: Callable[[slice | list[int]], tuple[Tensor, Tensor]], places: list[slice | list[int]]
-) -> list[tuple[Tensor, Tensor]]:
-    """Run blocks side by side, one torch thread each: small products gain nothing from threads of their own."""
-    threads = torch.get_num_threads()
-
-    def alone(place: slice | list[int]) -> tuple[Tensor, Tensor]:
-        torch.set_num_threads(1)
-        return block(place)
-
-    try:
-        if threads == 1 or len(places) == 1:
-            return [alone(place) for place in places]
-        with ThreadPoolExecutor(min(threads, len(places))) as pool:
-            return list(pool.map(alone, places))
-    finally:
-        torch.set_num_threads(threads)
-
-
 class SpectralPreconditioner:
-    """z = M⁻¹ r in float32, M = D^½ L D^½ (D = 1 for *plain*), with L scaled to mean diagonal 1."""
+    """z = M⁻¹ r in the precision ``dtype``, M = D^½ L D^½ (D = 1 for *plain*), with L scaled to mean diagonal 1."""
 
     def __init__(
-        self, operator: ConstantOperator, *, scaling: Float[Tensor, "batch *space"] | None, kernel: bool
+        self,
+        operator: ConstantOperator,
+        *,
+        scaling: Float[Tensor, "batch *space"] | None,
+        kernel: bool,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self._kernel = kernel
         device = operator.shift.device
         last = len(operator.axes) - 1
         self._bases = [
-            FoldedBasis(axis.matrix, dtype=torch.float32, device=device, contiguous=index == last)
+            FoldedBasis(axis.matrix, dtype=dtype, device=device, contiguous=index == last)
             for index, axis in enumerate(operator.axes)
         ]
         self._padding = self._bases[-1].padding
         # Relative to the mean diagonal: physical units may be far outside the range of float32.
         inverse = operator.inverse_eigenvalues([line.order for line in self._bases])
-        inverse = (inverse * _column(operator.diagonal.flatten(1).mean(1), inverse)).float()
+        inverse = (inverse * _column(operator.diagonal.flatten(1).mean(1), inverse)).to(dtype)
         self._inverse = torch.nn.functional.pad(inverse, (0, self._padding))
         root = operator.mass.sqrt() if scaling is None else (operator.mass * scaling).sqrt()
-        self._root = None if bool((root == 1).all()) else (1 / root).float()
+        self._root = None if bool((root == 1).all()) else (1 / root).to(dtype)
 
     def __call__(self, r: Float[Tensor, "batch *space"]) -> Float[Tensor, "batch *space"]:
         z = r if self._root is None else r * self._root
