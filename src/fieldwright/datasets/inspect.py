@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fieldwright.datasets.layout import FieldLayout, Layout, survey
-from fieldwright.datasets.plan import Plan, finished, read_plan, read_record
+from fieldwright.datasets.plan import CONVERTED, Plan, finished, read_plan, read_record
 from fieldwright.datasets.read import verify_file
 from fieldwright.datasets.statistics import Moments, blocks
 from fieldwright.errors import DataError
@@ -69,9 +69,12 @@ class Inspection:
         if self.plan is not None:
             p = self.plan
             settings = ", ".join(f"{name}={value}" for name, value in p.settings.items())
-            text.append(f"  problem {p.kind}: {settings}")
-            worst = "" if self.worst_residual is None else f", worst residual {self.worst_residual:.1e}"
-            text.append(f"  seed {p.seed}, solver {p.method}, rtol {p.rtol:g}{worst}")
+            if p.kind.startswith(CONVERTED):
+                text.append(f"  {CONVERTED} {settings}")
+            else:
+                text.append(f"  problem {p.kind}: {settings}")
+                worst = "" if self.worst_residual is None else f", worst residual {self.worst_residual:.1e}"
+                text.append(f"  seed {p.seed}, solver {p.method}, rtol {p.rtol:g}{worst}")
         for split, facts in self.splits.items():
             checked = f"{facts.verified} of {facts.shards} checksums hold"
             text.append(f"  {split}: {facts.samples} samples in {facts.shards} shards, {_size(facts.bytes)}, {checked}")

@@ -16,6 +16,8 @@ from fieldwright.atomic import write_atomically
 from fieldwright.errors import DataError
 
 PLAN_FILE = "dataset.json"
+CONVERTED = "converted:"
+"""How the kind of a plan begins whose samples were not generated but come from files of another format."""
 FORMAT = 2
 READABLE = (1, FORMAT)
 """Formats of plans that are understood; a dataset of format 1 can be read, and not be added to."""

@@ -9,7 +9,7 @@ import pytest
 from format_rules import violations
 from our_datasets import COUNTS, assert_same_dataset
 
-from fieldwright.datasets import FieldDataset
+from fieldwright.datasets import FieldDataset, inspect
 from fieldwright.datasets.formats import WRITABLE, convert
 from fieldwright.errors import InputError, StorageError
 from fieldwright.progress import Reporter
@@ -66,6 +66,15 @@ def test_format_of_one_output_refuses_several(make):
 
 def test_every_format_that_is_written_is_tested_here():
     assert set(TARGETS) | {"matlab"} == set(WRITABLE)
+
+
+def test_converted_set_is_inspected_as_one(make):
+    ours = make("vorticity")
+    convert(ours, ours.parent / "again", limit=2)
+    found = inspect(ours.parent / "again")
+    assert found.sound
+    assert any(line.startswith("  converted: source=") for line in found.lines())
+    assert not any("solver" in line for line in found.lines())
 
 
 def test_what_others_cannot_see_is_said_before_anything_is_written(make, capsys, monkeypatch):

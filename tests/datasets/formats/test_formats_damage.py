@@ -100,6 +100,23 @@ def test_things_that_are_no_set_are_named(tmp_path: Path, name: str, content: by
     assert str(tmp_path / name) in str(caught.value)
 
 
+@pytest.mark.parametrize("joined", [False, True])
+def test_chunk_that_does_not_unpack_is_one_sentence(tmp_path: Path, joined: bool):
+    path = tmp_path / "a.h5"
+    for name in ["a_train.h5", "a_test.h5"] if joined else ["a.h5"]:
+        path = tmp_path / name
+        with h5py.File(path, "w") as file:
+            for field in ("a", "u"):
+                file.create_dataset(field, data=RANDOM.random((4, 8, 6)), chunks=(1, 8, 6), compression="gzip")
+            place = file["u"].id.get_chunk_info(2).byte_offset
+        with open(path, "r+b") as raw:
+            raw.seek(place)
+            raw.write(bytes(40))
+    with pytest.raises(DataError, match=r"a.*\.h5: /u cannot be read") as caught:
+        convert(tmp_path if joined else path, tmp_path / "target", roles=["a=input:nxy,u=output:nxy"])
+    assert "\n" not in str(caught.value)
+
+
 def test_links_out_of_an_hdf5_file_are_not_followed(tmp_path: Path):
     np.arange(48.0).tofile(tmp_path / "secret")
     with h5py.File(tmp_path / "a.h5", "w") as file:

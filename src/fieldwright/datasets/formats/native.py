@@ -15,7 +15,7 @@ from fieldwright.atomic import PARTIAL
 from fieldwright.datasets.formats.export import Selection, finite
 from fieldwright.datasets.formats.source import SPLITS, Source, Variable
 from fieldwright.datasets.locking import alone
-from fieldwright.datasets.plan import Plan, Record, Shard, finished, read_plan
+from fieldwright.datasets.plan import CONVERTED, Plan, Record, Shard, finished, read_plan
 from fieldwright.datasets.read import verify_file
 from fieldwright.datasets.statistics import (
     STATISTICS_FILE,
@@ -29,8 +29,6 @@ from fieldwright.datasets.store import ShardContent, StoredField, StoredScalar, 
 from fieldwright.errors import DataError, InputError
 from fieldwright.progress import Reporter, Stage
 
-KIND = "converted:"
-_PILOT_SAMPLES = 8
 # The Well's normalisers clip standard deviations at 1e-4; a field ten times larger than that is safe.
 _LEAST_NATURAL_SCALE = 1e-3
 
@@ -55,7 +53,7 @@ def write_native(
         if split not in SPLITS:
             raise InputError(f"convert: split '{split}'; a dataset has {', '.join(SPLITS)}")
     wanted = Plan(
-        kind=KIND + re.sub(r"[^\w.-]+", "_", source.name),
+        kind=CONVERTED + re.sub(r"[^\w.-]+", "_", source.name),
         settings=dict(settings),
         seed=0,
         counts={split: len(selections[split]) for split in SPLITS if len(selections.get(split, Selection(())))},
@@ -93,15 +91,15 @@ def _settled(source: Source, selections: Mapping[str, Selection], wanted: Plan, 
         return existing
     if (root / "data").is_dir() and any((root / "data").rglob("*.hdf5")):
         raise DataError(f"{root}: holds a dataset that was not converted; choose another directory, or delete that one")
-    piece = selections[next(iter(wanted.counts))].pieces(0, _PILOT_SAMPLES)[0]
-    plan = replace(wanted, scales={v.name: _storage_unit(source, v, piece) for v in source.variables})
+    pilot = selections[next(iter(wanted.counts))].pieces(0, 1)[0]
+    plan = replace(wanted, scales={v.name: _storage_unit(source, v, pilot) for v in source.variables})
     plan.write(root)
     return plan
 
 
-def _storage_unit(source: Source, variable: Variable, piece: slice) -> float:
+def _storage_unit(source: Source, variable: Variable, pilot: slice) -> float:
     """1 for a field of ordinary size; for a tiny one the power of two below it, which scales without rounding."""
-    values = variable.read(slice(piece.start, min(piece.stop, piece.start + 1)), source.grid)
+    values = variable.read(pilot, source.grid)
     size = float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
     return 2.0 ** math.floor(math.log2(size)) if 0 < size < _LEAST_NATURAL_SCALE else 1.0
 
@@ -187,11 +185,7 @@ def _field(source: Source, variable: Variable, pieces: list[slice], scale: float
     if variable.sample_varying:
         blocks = []
         for piece in pieces:
-            try:
-                block = variable.read(piece, source.grid)
-            except OSError as error:
-                raise DataError(f"{source.place}: '{variable.name}' cannot be read ({error})") from error
-            blocks.append(finite(block, source, variable.name, piece.start))
+            blocks.append(finite(variable.read(piece, source.grid), source, variable.name, piece.start))
         values = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
     else:
         values = finite(variable.read(pieces[0], source.grid), source, variable.name, 0)

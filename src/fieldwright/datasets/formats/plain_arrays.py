@@ -11,7 +11,7 @@ import numpy as np
 from fieldwright.datasets.formats.coordinates import grid_from_coordinates, rising_times, stated_grid
 from fieldwright.datasets.formats.roles import FIELD_ROLES, assign, deduced_axes
 from fieldwright.datasets.formats.source import Part, Place, Reading, Source, Variable
-from fieldwright.datasets.formats.stored import Joined, Lifted, Thinned
+from fieldwright.datasets.formats.stored import Joined, Lifted, Thinned, read_slice
 from fieldwright.datasets.store import StoredScalar
 from fieldwright.errors import DataError
 from fieldwright.grids import AXES, Centring, Grid
@@ -33,7 +33,7 @@ class Plain:
 
     def values(self) -> np.ndarray:
         """All numbers, in the order of the axes' names."""
-        whole = np.asarray(self.array[tuple(slice(None) for _ in self.array.shape)])
+        whole = read_slice(self.array, tuple(slice(None) for _ in self.array.shape))
         return whole.T if self.reversed else whole
 
 
@@ -97,6 +97,8 @@ def source_of_arrays(
         _Field(key, roles[key].role, stated[key], arrays[key], key in reading.roles) for key in roles if key in stated
     ]
     _check_sizes(fields, where)
+    moving = [field.name for field in fields if field.role == "input" and "t" in field.axes]
+    notes += [f"'{key}' varies in time, and so is an output as well" for key in moving]
     times = _times(fields, lines.get("time"), where, notes)
     fields, times = _with_initial_state(fields, times, where, notes)
     grid = _grid(fields, lines, reading, centring, where, notes)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from fieldwright.datasets.formats.source import Part, Reading, Source
-from fieldwright.datasets.formats.stored import FileRegion
+from fieldwright.datasets.formats.stored import FileRegion, read_slice
 from fieldwright.errors import StorageError
 
 
@@ -58,11 +58,11 @@ def _turned(part: Part, reading: Reading) -> Part:
     shape = (part.size("n"), *(int(n) for i, n in enumerate(array.shape) if i != position))
     kind = np.dtype(np.float64 if array.dtype.itemsize > 4 and array.dtype.kind == "f" else np.float32)
     if math.prod(shape) * kind.itemsize <= reading.budget:
-        whole = np.asarray(array[tuple(slice(None) for _ in array.shape)])
+        whole = read_slice(array, tuple(slice(None) for _ in array.shape))
         return Part(np.ascontiguousarray(np.moveaxis(whole, position, 0)), axes)
     path = _room(reading.scratch, math.prod(shape) * kind.itemsize)
     for slab in _slabs(array, position, reading.budget):
-        block = np.moveaxis(np.asarray(array[slab]), position, 0)
+        block = np.moveaxis(read_slice(array, slab), position, 0)
         target = np.memmap(path, kind, "r+", 0, shape)
         target[(slice(None), *(s for i, s in enumerate(slab) if i != position))] = block
         del target

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fieldwright.datasets.formats.stored import read_slice
 from fieldwright.datasets.remote import RemoteFile
 from fieldwright.datasets.store import Sides, StoredScalar
 from fieldwright.errors import DataError, InputError
@@ -72,7 +73,7 @@ class Part:
         key = tuple(
             slice(picked[a], picked[a] + 1) if a in picked else samples if a == "n" else slice(None) for a in self.axes
         )
-        block = np.asarray(self.array[key])
+        block = read_slice(self.array, key)
         block = block.reshape([size for a, size in zip(self.axes, block.shape, strict=True) if a not in picked])
         space = _SPACE[: grid.dimension]
         letters = [a for a in f"nt{space}vw" if a in self.varying]

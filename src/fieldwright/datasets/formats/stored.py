@@ -14,9 +14,25 @@ from typing import Any
 
 import numpy as np
 
-from fieldwright.errors import DataError
+from fieldwright.errors import DataError, FieldwrightError
+from fieldwright.settings import first_line
 
 Key = tuple[slice, ...]
+
+
+def read_slice(array: Any, key: Key) -> np.ndarray:
+    """The numbers of an array at a key.
+
+    Errors: `DataError` when they cannot be had: a damaged chunk, a filter that is not installed, a broken connection.
+    """
+    try:
+        return np.asarray(array[key])
+    except (FieldwrightError, MemoryError):
+        raise
+    except Exception as error:  # every library has its own for this
+        file = getattr(array, "file", None)
+        where = f"{getattr(file, 'filename', '') or 'the source'}: {getattr(array, 'name', 'an array')}"
+        raise DataError(f"{where} cannot be read ({first_line(error)})") from error
 
 
 @dataclass(frozen=True)
@@ -64,7 +80,7 @@ class Joined:
             low, high = max(start, begin), min(stop, end)
             if low < high:
                 inner = (*key[: self.axis], slice(low - begin, high - begin), *key[self.axis + 1 :])
-                pieces.append(np.asarray(array[inner]))
+                pieces.append(read_slice(array, inner))
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, self.axis)
 
 
@@ -86,7 +102,7 @@ class Stacked:
             array = self.member(index)
             if tuple(array.shape) != self.shape[1:]:
                 raise DataError(f"sample {index} has shape {tuple(array.shape)} where the first has {self.shape[1:]}")
-            blocks.append(np.asarray(array[key[1:]]))
+            blocks.append(read_slice(array, key[1:]))
         return np.stack(blocks)
 
 
@@ -101,7 +117,7 @@ class Lifted:
 
     def __getitem__(self, key: Key) -> np.ndarray:
         p = self.position
-        return np.expand_dims(np.asarray(self.array[(*key[:p], *key[p + 1 :])]), p)
+        return np.expand_dims(read_slice(self.array, (*key[:p], *key[p + 1 :])), p)
 
 
 class Folded:
@@ -114,7 +130,7 @@ class Folded:
 
     def __getitem__(self, key: Key) -> np.ndarray:
         rest = tuple(slice(None) for _ in self.array.shape[1:])
-        block = np.asarray(self.array[(key[0], *rest)])
+        block = read_slice(self.array, (key[0], *rest))
         return block.reshape(len(block), *self.shape[1:])[(slice(None), *key[1:])]
 
 
@@ -131,4 +147,4 @@ class Thinned:
         for chosen, step, size in zip(key, self.steps, self.shape, strict=True):
             start, stop, _ = chosen.indices(size)
             finer.append(slice(start * step, max(start, stop - 1) * step + 1, step))
-        return np.asarray(self.array[tuple(finer)])
+        return read_slice(self.array, tuple(finer))
