@@ -90,6 +90,20 @@ def test_generate_makes_the_samples_asked_for(in_tmp, capsys, asked, splits):
     assert facts["solver"] != "auto"
 
 
+def test_generate_without_overrides_makes_the_recipes_splits_and_counts_what_failed(in_tmp, capsys):
+    recipe = {
+        "problem": {"kind": "darcy", "resolution": 8},
+        "data": {"train": 5, "valid": 1, "test": 2, "solver": "scipy"},
+        "operator": {"kind": "fourier"},
+        "training": {"steps": 1},
+    }
+    Path("small.yaml").write_text(json.dumps(recipe))
+    assert run_command(["generate", "small.yaml", "--json"]) == 0
+    facts = last_json(capsys)
+    assert (facts["splits"], facts["path"]) == ({"train": 5, "valid": 1, "test": 2}, str(Path("datasets/small")))
+    assert facts["failed"] == {"train": [], "valid": [], "test": []}
+
+
 def test_generate_refuses_samples_that_are_no_number(in_tmp, capsys):
     assert run_command(["generate", "darcy", "samples=many"]) == 2
     assert "data.train: 'many'" in capsys.readouterr().err
@@ -158,6 +172,13 @@ def test_doctor_looks_at_everything(capsys):
         (["run", "darcy", "training.stps=3"], "did you mean 'steps'"),
         (["run", "darcy", "--device", "tpu", "training.steps=1"], "device"),
         (["list", "solver"], "did you mean 'solvers'"),
+        (["generate", "darcy", "samples=2", "--cluster", "lokal"], "did you mean 'local'"),
+        (["generate", "darcy", "samples=2", "--cluster-option", "cores=1"], "--cluster slurm"),
+        (["generate", "darcy", "samples=2", "--cluster", "slurm", "--cluster-option", "cores"], "write KEY=VALUE"),
+        (["generate", "darcy", "samples=2", "--nodes", "3"], "--plan"),
+        (["generate", "darcy", "samples=2", "--device", "tpu"], "device 'tpu'"),
+        (["generate", "darcy", "samples=2", "data.solver=4 steps"], "data.solver"),
+        (["generate", "darcy", "samples=1000000000"], "GiB"),
         (["reproduce", "no-such-method"], "no-such-method"),
         (["evaluate", "nowhere"], "not a run directory"),
         (["report", "nowhere"], "not a run directory"),

@@ -74,7 +74,8 @@ class CostModel:
     @property
     def shard_sizes(self) -> list[int]:
         """Samples of every shard, in the order in which they are handed out."""
-        return [len(shard.indices) for shard in self.plan.shards()]
+        most = self.plan.shard_samples
+        return [min(most, count - start) for count in self.plan.counts.values() for start in range(0, count, most)]
 
     @property
     def cpu_hours(self) -> float:

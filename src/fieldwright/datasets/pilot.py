@@ -30,7 +30,8 @@ from fieldwright.problems import Problem
 from fieldwright.progress import Reporter
 from fieldwright.settings import first_line
 
-_ROUND_SECONDS = 4.0
+ROUND_SECONDS = 4.0
+"""How long a round of measuring lasts, but for the chunk at its end."""
 _MOST_PROCESSES = 32
 _CHILD = "from fieldwright.datasets.pilot import answer; answer()"
 
@@ -86,7 +87,7 @@ def measure(problem: Problem, plan: Plan, path: Path, reporter: Reporter) -> Mea
             found = []
             for count in rounds:
                 for child in children[:count]:
-                    child.say("go")
+                    child.say(str(ROUND_SECONDS))
                 found.append([child.heard() for child in children[:count]])
                 stage.advance()
         finally:
@@ -97,7 +98,7 @@ def measure(problem: Problem, plan: Plan, path: Path, reporter: Reporter) -> Mea
     if not stored:
         raise SolverError(f"generate: none of the pilot's samples converged to rtol {plan.rtol:g} by {plan.method}")
     largest = max(answer["shard_bytes"] for answer in answers)
-    # A shard is in memory as arrays, as an open file and as that file's bytes.
+    # While its chunks are joined a shard is in memory twice.
     growth = max(0, sample_bytes(problem) * plan.shard_samples - largest)
     return Measured(
         alone=_mean(found[0]),
@@ -105,7 +106,7 @@ def measure(problem: Problem, plan: Plan, path: Path, reporter: Reporter) -> Mea
         processes=processes,
         start_seconds=max(starts),
         bytes_per_sample=sum(answer["bytes"] for answer in answers) / stored,
-        worker_bytes=max(answer["memory"] for answer in answers) + 3 * growth,
+        worker_bytes=max(answer["memory"] for answer in answers) + 2 * growth,
         samples=sum(answer["samples"] for answer in answers),
         seconds=time.perf_counter() - began,
     )
@@ -159,18 +160,18 @@ def answer() -> None:
             problem = order.problem()
             make_chunk(problem, order.plan, chunks(order.plan, _shard(order.plan, 0))[0][:1])
             _tell({"started": time.time()})
-            for turn, _ in enumerate(sys.stdin):
-                _tell(_round(problem, order.plan, Path(order.root), 1000 * number + 100 * turn))
+            for turn, seconds in enumerate(sys.stdin):
+                _tell(_round(problem, order.plan, Path(order.root), 1000 * number + 100 * turn, float(seconds)))
     except FieldwrightError as error:
         _tell({"error": first_line(error)})
 
 
-def _round(problem: Problem, plan: Plan, root: Path, first: int) -> dict[str, Any]:
+def _round(problem: Problem, plan: Plan, root: Path, first: int, seconds: float) -> dict[str, Any]:
     """Make shards, the last one perhaps smaller, for some seconds; at least one chunk."""
     began = time.perf_counter()
     draw = solve = store = 0.0
     asked, stored, size, largest, number = 0, 0, 0, 0, first
-    while time.perf_counter() - began < _ROUND_SECONDS or not asked:
+    while time.perf_counter() - began < seconds or not asked:
         shard, parts = _shard(plan, number), []
         for indices in chunks(plan, shard):
             start = time.perf_counter()
@@ -178,7 +179,7 @@ def _round(problem: Problem, plan: Plan, root: Path, first: int) -> dict[str, An
             draw += parts[-1].draw_seconds
             solve += time.perf_counter() - start - parts[-1].draw_seconds
             asked += len(indices)
-            if time.perf_counter() - began >= _ROUND_SECONDS:
+            if time.perf_counter() - began >= seconds:
                 break
         start = time.perf_counter()
         record = store_shard(problem, plan, root, shard, parts)
