@@ -1,13 +1,15 @@
 """Refinement of a group of lanes to the true residual, in float64, by factors of either precision.
 
-First plainly, u += (L U)⁻¹ (f - A u), which factors in float32 bring down by 10⁻³ to 10⁻⁵ a step. A lane whose residual
-falls by less than `FAST` in a step goes on with generalised conjugate residuals preconditioned by the same factors:
-elimination without pivoting then errs in a few directions only, which are found one by one. Each step takes the least
-‖f - A u‖ over all directions so far (Eisenstat, Elman, Schultz 1983):
+Plainly, u += (L U)⁻¹ (f - A u): factors in float32 bring the residual down by 10⁻³ to 10⁻⁵ a step. Elimination without
+exchange of rows may err more, but then in a few directions only. A lane whose residual falls by less than `SLOW` in a
+step therefore goes on with generalised conjugate residuals, which take the least ‖f - A u‖ over all directions so far
+(Eisenstat, Elman, Schultz 1983) and so find those directions one by one:
 
-    p = (L U)⁻¹ r,  q = A p,  both made orthogonal to the steps before in q,   u += α p,  r -= α q,  α = rᵀq / qᵀq.
+    p_k = (L U)⁻¹ r,   q_k = A p_k made orthogonal to all earlier q,   r -= α_k q_k,   α_k = rᵀq_k / q_kᵀq_k,
 
-Lanes stop one by one; a stopped lane keeps its bits.
+where u += Σ y_k p_k is left to the end: with q_k = A p_k - Σ_j β_kj q_j the y solve y_k = α_k - Σ_{m>k} β_mk y_m.
+
+Plain and conjugate lanes share every substitution. Lanes stop one by one and never see each other.
 """
 
 from __future__ import annotations
@@ -22,15 +24,19 @@ from fieldwright.solvers.lane_tiles import constant, converted, doubled, entry, 
 from fieldwright.solvers.lanes import LANES, aligned, compiled, inner, larger, load, spread, store
 from fieldwright.solvers.multifrontal import factor, substitute
 
-FAST = 0.1
-DIRECTIONS = 8
-# The recurrence's residual may lag the true one by rounding, so it aims a little lower than asked.
+SLOW = 1e-3
+# Steps between two looks at the true residual, and how often that is looked at.
+STEPS, CYCLES = 10, 3
+# The residual of the recurrence may lag the true one by rounding, so it aims a little lower than asked.
 MARGIN = 0.9
 # Numbers of each lane: ‖f‖, ‖r‖, ‖r‖ one step before, the ‖r‖ aimed at, 1 / ‖r‖ where a lane goes on (else 0), the
-# power of two by which A was scaled, α, then 1 / qᵀq of each direction and its part in the one that is being made.
-NORM, SIZE, BEFORE, GOAL, SHARE, SCALE, STEP, INVERSE = range(8)
-PART = INVERSE + DIRECTIONS
-NUMBERS = PART + DIRECTIONS
+# power of two by which A was scaled, the step's length, whether a lane is conjugate, then α, y, 1 / qᵀq of each step
+# and its β with each step before.
+NORM, SIZE, BEFORE, GOAL, SHARE, SCALE, LENGTH, CONJUGATE, ALPHA = range(9)
+SUM = ALPHA + STEPS
+INVERSE = SUM + STEPS
+BETA = INVERSE + STEPS
+NUMBERS = BETA + STEPS * STEPS
 # Unknowns of a piece of two vectors that stays in a core's nearest cache.
 PIECE = 64
 
@@ -65,13 +71,15 @@ class Answers(NamedTuple):
 
 
 class Vectors(NamedTuple):
-    """Memory of one group of lanes beside the factors: matrix entries, vectors of unknowns in C order (f, u, r), the
-    right-hand side of a substitution (x) and pieces of it (y), the steps (p, q) of conjugate residuals, and numbers."""
+    """Memory of one group of lanes beside the factors: matrix entries, vectors of unknowns in C order (f, u, r, v), the
+    right-hand side of a substitution (x) and pieces of it (y), the steps p (in the order of the elimination) and q, and
+    numbers."""
 
     entries: np.ndarray
     f: np.ndarray
     u: np.ndarray
     r: np.ndarray
+    v: np.ndarray
     x: np.ndarray
     y: np.ndarray
     p: np.ndarray
@@ -82,8 +90,8 @@ class Vectors(NamedTuple):
 def vectors(fronts: Fronts, entries: int, precision: type[np.floating]) -> Vectors:
     """Memory for systems of one pattern with ``entries`` stored numbers, with factors of some precision."""
     n = len(fronts.place)
-    sizes = (entries, n, n, n, n + 1, int(fronts.pivots.max()) + TILE, DIRECTIONS * n, DIRECTIONS * n, NUMBERS)
-    types = (np.float64,) * 4 + (precision,) * 2 + (np.float64,) * 3
+    sizes = (entries, n, n, n, n, n + 1, int(fronts.pivots.max()) + TILE, STEPS * n, STEPS * n, NUMBERS)
+    types = (np.float64,) * 5 + (precision,) * 3 + (np.float64,) * 2
     return Vectors(*(aligned(size, dtype) for size, dtype in zip(sizes, types, strict=True)))
 
 
@@ -107,13 +115,13 @@ def _factor(fronts, system, factors, work):
 
 
 @inner
-def _product(system, entries, u, u0, out, out0):
-    """out = A u, unknowns in C order, from entries u0 and out0 on."""
+def _product(system, work, q0):
+    """q = A v from entry q0 of ``work.q`` on, unknowns in C order."""
     for i in range(len(system.rows_at) - 1):
         total = spread(0.0)
         for e in range(system.rows_at[i], system.rows_at[i + 1]):
-            total = total + entry(entries, system.places[e]) * load(u, u0 + system.columns[e])
-        store(out, out0 + i, total)
+            total = total + entry(work.entries, system.places[e]) * load(work.v, system.columns[e])
+        store(work.q, q0 + i, total)
 
 
 @inner
@@ -127,17 +135,147 @@ def _residual(system, work):
         store(work.r, i, total)
         square = square + total * total
     store(work.numbers, SIZE, square)
-    for lane in range(LANES):
-        work.numbers[SIZE * LANES + lane] = np.sqrt(work.numbers[SIZE * LANES + lane])
+    _roots(work.numbers, SIZE)
 
 
 @inner
-def _scatter(work, place, share):
-    """x = r / ‖r‖ in the order of the elimination; 0 in lanes whose ``share`` = 1 / ‖r‖ is not positive."""
+def _roots(numbers, which):
+    for lane in range(which * LANES, (which + 1) * LANES):
+        numbers[lane] = np.sqrt(numbers[lane])
+
+
+@inner
+def _who_goes_on(numbers, counts, limit, k):
+    """Set ``SHARE`` and ``CONJUGATE`` before step k; (whether a lane goes on, is conjugate, has become so)."""
+    some = conjugate = turned = False
+    for lane in range(LANES):
+        size, before = numbers[SIZE * LANES + lane], numbers[BEFORE * LANES + lane]
+        # The first residual of a cycle is the true one.
+        goal = numbers[GOAL * LANES + lane] * (1.0 if k == 0 else MARGIN)
+        goes = not size <= goal and size < np.inf and counts[lane] < limit
+        slow = k > 0 and size > SLOW * before
+        if goes and slow and numbers[CONJUGATE * LANES + lane] == 0.0:
+            numbers[CONJUGATE * LANES + lane] = 1.0
+            turned = turned or k == 1
+            # Later steps than the first are not kept for lanes that did not seem to need them.
+            for j in range(0 if k > 1 else 1, STEPS):
+                numbers[(INVERSE + j) * LANES + lane] = 0.0
+        numbers[SHARE * LANES + lane] = 1.0 / size if goes else 0.0
+        numbers[BEFORE * LANES + lane] = size
+        some, conjugate = some or goes, conjugate or (goes and numbers[CONJUGATE * LANES + lane] > 0.0)
+    return some, conjugate, turned
+
+
+@inner
+def _scatter(work, place):
+    """x = r / ‖r‖ in the order of the elimination, in the lanes that go on; 0 in the others."""
+    share = load(work.numbers, SHARE)
     for i in range(len(place)):
         scaled = where_positive(share, load(work.r, i) * share, spread(0.0))
         store(work.x, place[i], converted(scaled, work.x))
     store(work.x, len(place), constant(work.x, 0.0))
+
+
+@inner
+def _make_orthogonal(q, k, n, numbers):
+    """Take off q_k its parts along the q before it in conjugate lanes, in pieces of vectors that stay in the cache."""
+    for j in range(k):
+        store(numbers, BETA + k * STEPS + j, spread(0.0))
+    for first in range(0, n, PIECE):
+        last = min(first + PIECE, n)
+        for j in range(k):
+            total = load(numbers, BETA + k * STEPS + j)
+            for i in range(first, last):
+                total = total + load(q, k * n + i) * load(q, j * n + i)
+            store(numbers, BETA + k * STEPS + j, total)
+    for j in range(k):
+        part = load(numbers, BETA + k * STEPS + j) * load(numbers, INVERSE + j)
+        store(numbers, BETA + k * STEPS + j, where_positive(load(numbers, CONJUGATE), part, spread(0.0)))
+    for first in range(0, n, PIECE):
+        last = min(first + PIECE, n)
+        for j in range(k):
+            part = load(numbers, BETA + k * STEPS + j)
+            for i in range(first, last):
+                store(q, k * n + i, load(q, k * n + i) - part * load(q, j * n + i))
+
+
+@inner
+def _set_length(work, k, at, n):
+    """α of step k in conjugate lanes, 1 (in units of x) in plain ones; it is added to ``ALPHA`` in the former."""
+    numbers, square, part = work.numbers, spread(0.0), spread(0.0)
+    for i in range(n):
+        square = square + load(work.q, at + i) * load(work.q, at + i)
+        part = part + load(work.q, at + i) * load(work.r, i)
+    store(numbers, INVERSE + k, square)
+    store(numbers, LENGTH, part)
+    for lane in range(LANES):
+        square_ = numbers[(INVERSE + k) * LANES + lane]
+        inverse = 1.0 / square_ if 0.0 < square_ < np.inf else 0.0
+        numbers[(INVERSE + k) * LANES + lane] = inverse
+        if numbers[CONJUGATE * LANES + lane] > 0.0:
+            length = numbers[LENGTH * LANES + lane] * inverse
+            numbers[(ALPHA + k) * LANES + lane] += length if numbers[SHARE * LANES + lane] > 0.0 else 0.0
+        else:
+            # r over its norm was solved for, with the factors of A times ``SCALE``.
+            length = numbers[SIZE * LANES + lane] * numbers[SCALE * LANES + lane]
+        numbers[LENGTH * LANES + lane] = length
+
+
+@inner
+def _move(work, at, n):
+    """r -= length q and, in plain lanes, u += length v; the norms of r."""
+    numbers, total = work.numbers, spread(0.0)
+    goes, length, conjugate = load(numbers, SHARE), load(numbers, LENGTH), load(numbers, CONJUGATE)
+    for i in range(n):
+        r, u = load(work.r, i), load(work.u, i)
+        left = where_positive(goes, r - length * load(work.q, at + i), r)
+        moved = where_positive(conjugate, u, u + length * load(work.v, i))
+        store(work.r, i, left)
+        store(work.u, i, where_positive(goes, moved, u))
+        total = total + left * left
+    store(numbers, SIZE, total)
+    _roots(numbers, SIZE)
+
+
+@inner
+def _move_again(work, n):
+    """In lanes that become conjugate after a plain first step, the rest of what its direction is good for."""
+    numbers, part, total = work.numbers, spread(0.0), spread(0.0)
+    for i in range(n):
+        part = part + load(work.q, i) * load(work.r, i)
+    part = part * load(numbers, INVERSE)
+    part = where_positive(
+        load(numbers, CONJUGATE), where_positive(load(numbers, SHARE), part, spread(0.0)), spread(0.0)
+    )
+    store(numbers, ALPHA, part)
+    for i in range(n):
+        left = load(work.r, i) - part * load(work.q, i)
+        store(work.r, i, left)
+        total = total + left * left
+    store(numbers, SIZE, total)
+    _roots(numbers, SIZE)
+    for lane in range(LANES):
+        size = numbers[SIZE * LANES + lane]
+        if numbers[SHARE * LANES + lane] > 0.0:
+            numbers[SHARE * LANES + lane] = 1.0 / size if size > 0.0 else 0.0
+
+
+@inner
+def _add_steps(work, place, steps, kept):
+    """u += Σ y_k p_k in conjugate lanes."""
+    n, numbers = len(place), work.numbers
+    for k in range(steps - 1, -1, -1):
+        total = load(numbers, ALPHA + k)
+        for m in range(k + 1, steps):
+            total = total - load(numbers, BETA + m * STEPS + k) * load(numbers, SUM + m)
+        store(numbers, SUM + k, total)
+    conjugate = load(numbers, CONJUGATE)
+    for k in range(steps):
+        y = load(numbers, SUM + k)
+        if kept[k]:
+            for i in range(n):
+                u = load(work.u, i)
+                store(work.u, i, where_positive(conjugate, u + y * doubled(load(work.p, k * n + place[i])), u))
 
 
 @inner
@@ -152,114 +290,19 @@ def _centre(work, n):
 
 
 @inner
-def _dot(a, a0, b, b0, n):
-    total = spread(0.0)
-    for i in range(n):
-        total = total + load(a, a0 + i) * load(b, b0 + i)
-    return total
-
-
-@inner
-def _plain_step(work, place):
-    """u += (L U)⁻¹ r in the lanes that go on."""
-    for lane in range(LANES):
-        # r over its norm was solved for, with the factors of A times ``scale``.
-        work.numbers[STEP * LANES + lane] = work.numbers[SIZE * LANES + lane] * work.numbers[SCALE * LANES + lane]
-    moves, size = load(work.numbers, SHARE), load(work.numbers, STEP)
-    for i in range(len(place)):
-        u = load(work.u, i)
-        moved = u + doubled(load(work.x, place[i])) * size
-        store(work.u, i, where_positive(moves, moved, u))
-
-
-@inner
-def _make_orthogonal(p, q, k, n, numbers):
-    """Take off direction k its parts along the directions before it, in pieces of vectors that stay in the cache."""
-    zero = spread(0.0)
-    for j in range(k):
-        store(numbers, PART + j, zero)
-    for first in range(0, n, PIECE):
-        last = min(first + PIECE, n)
-        for j in range(k):
-            total = load(numbers, PART + j)
-            for i in range(first, last):
-                total = total + load(q, k * n + i) * load(q, j * n + i)
-            store(numbers, PART + j, total)
-    for j in range(k):
-        store(numbers, PART + j, load(numbers, PART + j) * load(numbers, INVERSE + j))
-    for first in range(0, n, PIECE):
-        last = min(first + PIECE, n)
-        for j in range(k):
-            part = load(numbers, PART + j)
-            for i in range(first, last):
-                store(p, k * n + i, load(p, k * n + i) - part * load(p, j * n + i))
-                store(q, k * n + i, load(q, k * n + i) - part * load(q, j * n + i))
-
-
-@inner
-def _conjugate_step(system, work, place, k):
-    """Step k of conjugate residuals in the lanes that go on, and the norms of r."""
-    n, numbers, p, q = len(place), work.numbers, work.p, work.q
-    at = k * n
-    for i in range(n):
-        store(p, at + i, doubled(load(work.x, place[i])))
-    _product(system, work.entries, p, at, q, at)
-    _make_orthogonal(p, q, k, n, numbers)
-    square, share = spread(0.0), spread(0.0)
-    for i in range(n):
-        square = square + load(q, at + i) * load(q, at + i)
-        share = share + load(q, at + i) * load(work.r, i)
-    store(numbers, INVERSE + k, square)
-    store(numbers, STEP, share)
-    for lane in range(LANES):
-        square_ = numbers[(INVERSE + k) * LANES + lane]
-        inverse = 1.0 / square_ if 0.0 < square_ < np.inf else 0.0
-        numbers[(INVERSE + k) * LANES + lane] = inverse
-        numbers[STEP * LANES + lane] *= inverse
-        # A direction with NaN, or one without a part of the residual, stops its lane.
-        if not abs(numbers[STEP * LANES + lane]) > 0.0:
-            numbers[SHARE * LANES + lane] = 0.0
-    moves, alpha, total = load(numbers, SHARE), load(numbers, STEP), spread(0.0)
-    for i in range(n):
-        u, r = load(work.u, i), load(work.r, i)
-        left = where_positive(moves, r - alpha * load(q, at + i), r)
-        store(work.u, i, where_positive(moves, u + alpha * load(p, at + i), u))
-        store(work.r, i, left)
-        total = total + left * left
-    store(numbers, SIZE, total)
-    for lane in range(LANES):
-        goes = numbers[SHARE * LANES + lane] > 0.0
-        numbers[SIZE * LANES + lane] = np.sqrt(numbers[SIZE * LANES + lane]) if goes else 0.0
-
-
-@inner
-def _who_goes_on(work, counts, limit, conjugate):
-    """Set ``SHARE`` of each lane; returns whether some lane goes on, and whether some lane is above its goal."""
-    numbers, some, left = work.numbers, False, False
-    for lane in range(LANES):
-        size, goal = numbers[SIZE * LANES + lane], numbers[GOAL * LANES + lane]
-        above = not size <= (MARGIN * goal if conjugate else goal)
-        goes = above and size < np.inf and counts[lane] < limit
-        if not conjugate:
-            goes = goes and size < FAST * numbers[BEFORE * LANES + lane]
-            numbers[BEFORE * LANES + lane] = size if goes else 0.0
-        numbers[SHARE * LANES + lane] = 1.0 / size if goes else 0.0
-        some, left = some or goes, left or above
-    return some, left
-
-
-@inner
-def _solve_group(fronts, system, samples, factors, work, answers):
-    """Solve the systems ``samples``, one per lane."""
-    n, numbers, place = len(fronts.place), work.numbers, fronts.place
+def _begin(system, samples, work, n):
+    """The group's numbers side by side, the guess, its residual, and the goal."""
+    numbers = work.numbers
     if work.entries.ndim == 1:
         pack(system.coefficients, system.entries, samples, work.entries)
     pack(system.rhs, n, samples, work.f)
-    store(numbers, NORM, _dot(work.f, 0, work.f, 0, n))
+    square = spread(0.0)
+    for i in range(n):
+        square = square + load(work.f, i) * load(work.f, i)
+    store(numbers, NORM, square)
+    _roots(numbers, NORM)
     for lane in range(LANES):
-        norm = np.sqrt(numbers[NORM * LANES + lane])
-        numbers[NORM * LANES + lane], numbers[GOAL * LANES + lane] = norm, system.rtol * norm
-        numbers[BEFORE * LANES + lane] = np.inf
+        numbers[GOAL * LANES + lane] = system.rtol * numbers[NORM * LANES + lane]
     if len(system.guess) > 0:
         pack(system.guess, n, samples, work.u)
         _residual(system, work)
@@ -268,34 +311,53 @@ def _solve_group(fronts, system, samples, factors, work, answers):
             store(work.u, i, spread(0.0))
             store(work.r, i, load(work.f, i))
         store(numbers, SIZE, load(numbers, NORM))
+
+
+@inner
+def _solve_group(fronts, system, samples, factors, work, answers):
+    """Solve the systems ``samples``, one per lane."""
+    n, numbers, place = len(fronts.place), work.numbers, fronts.place
+    _begin(system, samples, work, n)
     counts = np.zeros(LANES, np.int64)
-    factored, direction = False, -1
-    while True:
-        some, left = _who_goes_on(work, counts, system.limit, direction >= 0)
-        if not some and left and direction < 0:
-            direction = 0
-            some, left = _who_goes_on(work, counts, system.limit, True)
-        if not some or direction == DIRECTIONS:
+    factored = False
+    for _ in range(CYCLES):
+        numbers[CONJUGATE * LANES : (CONJUGATE + 1) * LANES] = 0.0
+        numbers[ALPHA * LANES : SUM * LANES] = 0.0
+        steps, kept, any_conjugate = 0, np.zeros(STEPS, np.bool_), False
+        while steps < STEPS:
+            some, conjugate, turned = _who_goes_on(numbers, counts, system.limit, steps)
+            if not some:
+                break
+            # Two conditions, because the compiler drops a branch by the dimension alone.
+            if work.entries.ndim == 1:  # noqa: SIM102
+                if not factored:
+                    _factor(fronts, system, factors, work)
+                    factored = True
+            if turned:
+                _move_again(work, n)
+            _scatter(work, place)
+            substitute(fronts, system.symmetric, factors, work.x, work.y)
+            for i in range(n):
+                store(work.v, i, doubled(load(work.x, place[i])))
+            if steps == 0 or conjugate:
+                for i in range(n):
+                    store(work.p, steps * n + i, load(work.x, i))
+                kept[steps] = True
+                any_conjugate = any_conjugate or conjugate
+            _product(system, work, steps * n)
+            if conjugate:
+                _make_orthogonal(work.q, steps, n, numbers)
+            _set_length(work, steps, steps * n, n)
+            _move(work, steps * n, n)
+            for lane in range(LANES):
+                counts[lane] += numbers[SHARE * LANES + lane] > 0.0
+            steps += 1
+        if steps == 0:
             break
-        # Two conditions, because the compiler drops a branch by the dimension alone.
-        if work.entries.ndim == 1:  # noqa: SIM102
-            if not factored:
-                _factor(fronts, system, factors, work)
-                factored = True
-        _scatter(work, place, load(numbers, SHARE))
-        substitute(fronts, system.symmetric, factors, work.x, work.y)
-        for lane in range(LANES):
-            counts[lane] += numbers[SHARE * LANES + lane] > 0.0
-        if direction < 0:
-            _plain_step(work, place)
-        else:
-            _conjugate_step(system, work, place, direction)
-            direction += 1
+        if any_conjugate:
+            _add_steps(work, place, steps, kept)
         if system.pinned >= 0:
             _centre(work, n)
-        if direction < 0:
-            _residual(system, work)
-    if direction >= 0:
         _residual(system, work)
     unpack(work.u, n, samples, answers.values)
     for lane in range(LANES):
