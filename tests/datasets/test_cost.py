@@ -42,11 +42,18 @@ def model(samples: int = 1000, shard: int = 100, cost: float = 0.01, start: floa
 
 def test_one_worker_makes_all_shards_one_after_the_other():
     forecast = model().on(1)
-    expected = 3.0 + 1000 * 0.01 + 10 * (TASK_SECONDS + RECORD_SECONDS)
+    expected = 3.0 + 1000 * 0.008 + 10 * (TASK_SECONDS + RECORD_SECONDS)
     assert forecast.seconds == pytest.approx(expected, rel=1e-12)
-    assert forecast.efficiency == pytest.approx(10 / expected)
+    assert forecast.efficiency == pytest.approx(8 / expected)
     assert (forecast.busiest_shards, forecast.idle_workers) == (10, 0)
     assert forecast.bytes_per_second == pytest.approx(1e9 / expected)
+
+
+def test_cost_of_a_sample_grows_from_one_busy_core_to_all():
+    four = replace(model(), processes=4)
+    assert [four.seconds_per_sample(w) for w in (1, 4, 100)] == pytest.approx([0.008, 0.010, 0.010])
+    assert 0.008 < four.seconds_per_sample(2) < four.seconds_per_sample(3) < 0.010
+    assert replace(model(), processes=1).seconds_per_sample(3) == pytest.approx(0.010)
 
 
 def test_last_shard_and_workers_without_one_are_counted():
@@ -71,7 +78,7 @@ def test_handing_out_is_serial():
     cost=st.floats(1e-3, 1.0),
 )
 def test_forecast_keeps_grahams_bound(samples: int, shard: int, workers: int, cost: float):
-    found = model(samples, shard, cost)
+    found = replace(model(samples, shard, cost), processes=1)
     shards = -(-samples // shard)
     work, longest = samples * cost + shards * TASK_SECONDS, min(samples, shard) * cost + TASK_SECONDS
     overhead = shards * (HAND_OUT_SECONDS + RECORD_SECONDS)

@@ -1,10 +1,10 @@
 """What generating a dataset would cost: measured on a few samples here, then counted up for any number of workers.
 
 The model is list scheduling. Shards are handed out in order, each to the worker that is free first, one every
-`HAND_OUT_SECONDS`; a worker begins after its start-up and takes (draw + solve + store) seconds a sample, as measured
-with all cores of this machine busy. So start-up, the tail of the last shards and workers without any shard are in the
-forecast; a shared disk that is slower than all writers together is not, and the forecast says what it would have to
-take.
+`HAND_OUT_SECONDS`; a worker begins after its start-up and takes (draw + solve + store) seconds a sample: one worker as
+measured with one core of this machine busy, many as measured with all of them. So start-up, the tail of the last shards
+and workers without any shard are in the forecast; a shared disk that is slower than all writers together is not, and
+the forecast says what it would have to take.
 """
 
 from __future__ import annotations
@@ -86,9 +86,14 @@ class CostModel:
         """What the set takes on disk."""
         return self.samples * self.bytes_per_sample
 
+    def seconds_per_sample(self, workers: int) -> float:
+        """Of one core, with so many busy beside each other."""
+        share = min(1.0, (workers - 1) / (self.processes - 1)) if self.processes > 1 else 1.0
+        return self.alone.total + share * (self.crowded.total - self.alone.total)
+
     def on(self, workers: int) -> Forecast:
         """The forecast for so many workers of one core each."""
-        sizes = self.shard_sizes
+        sizes, cost = self.shard_sizes, self.seconds_per_sample(workers)
         busy = min(workers, len(sizes))
         free = [(self.start_seconds, worker) for worker in range(busy)]
         made = [0] * busy
@@ -96,7 +101,7 @@ class CostModel:
         for size in sizes:
             ready, worker = heapq.heappop(free)
             handed = max(ready, handed + HAND_OUT_SECONDS)
-            done = handed + TASK_SECONDS + size * self.crowded.total
+            done = handed + TASK_SECONDS + size * cost
             made[worker] += 1
             end = max(end, done)
             heapq.heappush(free, (done, worker))
@@ -104,7 +109,7 @@ class CostModel:
         return Forecast(
             workers=workers,
             seconds=end,
-            efficiency=self.samples * self.crowded.total / (workers * end),
+            efficiency=self.samples * cost / (workers * end),
             idle_workers=workers - busy,
             busiest_shards=max(made),
             bytes_per_second=self.bytes / end,
@@ -163,7 +168,7 @@ class CostModel:
         f = forecast
         idle = f", {f.idle_workers:,} of them without a shard" if f.idle_workers else ""
         text = [
-            f"{f.workers:,} workers{idle}: {_time(f.seconds)}, the busiest makes {f.busiest_shards} shards;"
+            f"{f.workers:,} workers{idle}: {_time(f.seconds)}, at most {f.busiest_shards} shards each;"
             f" {f.efficiency:.0%} of their time goes into samples",
             f"  if their cores are as fast as these, and if the shared disk takes {_size(f.bytes_per_second)}/s",
         ]
