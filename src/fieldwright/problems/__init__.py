@@ -35,6 +35,7 @@ from fieldwright.problems.spectral_problem import SpectralProblem
 from fieldwright.problems.symmetries import BoxSymmetry, box_symmetries
 from fieldwright.problems.thermal import Thermal
 from fieldwright.problems.tumor_growth import TumorGrowth
+from fieldwright.problems.wave import Wave
 
 PROBLEMS: dict[str, type[Problem]] = {
     "advection": Advection,
@@ -55,6 +56,7 @@ PROBLEMS: dict[str, type[Problem]] = {
     "thermal": Thermal,
     "porous_medium": PorousMedium,
     "tumor_growth": TumorGrowth,
+    "wave": Wave,
 }
 
 __all__ = [
@@ -89,6 +91,7 @@ __all__ = [
     "SteadyProblem",
     "Thermal",
     "TumorGrowth",
+    "Wave",
     "box_symmetries",
     "brownian_bridge",
     "diffusion_system",
