@@ -70,7 +70,8 @@ def solve(
 
     A zero right-hand side has the solution zero. The bits of a sample's solution depend on its own system, the
     tolerance and the method, not on the batch it comes in, nor on the number of threads (but for "gcro-dr", which
-    starts from what its neighbours left). With "auto" the method, and in a pilot that of each sample, may differ
+    starts from what its neighbours left, and "gmres" on symmetric indefinite systems, preconditioned by a neighbour's
+    factors). With "auto" the method, and in a pilot that of each sample, may differ
     between runs.
 
     Errors: `InputError` for an unknown method, a tolerance outside (0, 1), or a guess that does not fit;

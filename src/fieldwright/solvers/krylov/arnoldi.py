@@ -13,6 +13,7 @@ optimal Krylov subspace methods", SIAM J. Numer. Anal. 36 (1999).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,9 +21,6 @@ import numpy as np
 from jaxtyping import Num
 
 from fieldwright.solvers.krylov import vector_kernels as kernels
-
-# A direction whose part outside the space is below this share of B v ends the process.
-BREAKDOWN = 1e-14
 
 Apply = Callable[[np.ndarray, np.ndarray], None]
 
@@ -86,23 +84,21 @@ class Cycle:
         """
         work, held = self._work, self.held
         column, g, scratch = work.small
+        cosines, sines = work.rotations
         g[:] = 0.0
         g[0] = self.residual = float(kernels.norm(r))
         np.divide(r, self.residual, out=work.rows[held])
         for j in range(min(steps, work.triangle.shape[1] - held)):
             place = held + j + 1
             apply(work.rows[place - 1], work.rows[place])
-            before, after = kernels.orthogonalise(work.rows, place, column, scratch)
-            if not np.isfinite(before):
-                self.exhausted, self.residual = True, np.nan
+            before, after, self.residual = kernels.arnoldi_step(
+                work.rows, held, j, column, scratch, work.triangle, work.coupling, cosines, sines, g
+            )
+            if not math.isfinite(before):
+                self.exhausted, self.residual = True, math.nan
                 return
-            self.exhausted = not after > BREAKDOWN * before
-            work.coupling[:held, j] = column[:held]
-            hessenberg = column[held:]
-            hessenberg[j + 1] = 0.0 if self.exhausted else after
-            kernels.rotate(hessenberg, j, work.triangle, work.rotations[0], work.rotations[1], g)
             self.steps = j + 1
-            self.residual = float(abs(g[j + 1]))
+            self.exhausted = not after > kernels.BREAKDOWN * before
             history.append(self.residual)
             if self.residual <= target or self.exhausted:
                 return
@@ -112,7 +108,7 @@ class Cycle:
         """Steps that count: R's last diagonal entry may vanish where a singular matrix ended the process."""
         p = self.steps
         diagonal = np.abs(np.diagonal(self._work.triangle)[:p])
-        return p - 1 if p > 0 and not diagonal[-1] > BREAKDOWN * diagonal.max() else p
+        return p - 1 if p > 0 and not diagonal[-1] > kernels.BREAKDOWN * diagonal.max() else p
 
     @property
     def triangle(self) -> Num[np.ndarray, "rank rank"]:

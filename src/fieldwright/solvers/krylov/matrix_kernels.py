@@ -12,21 +12,40 @@ import numpy as np
 from fieldwright.solvers.krylov.vector_kernels import BLOCK, inner, reducing
 
 
+@inner
+def _add_diagonal(offset, line, x, out, start, stop):
+    low, high = max(start, -offset), min(stop, len(x) - offset)
+    if low < high:
+        y, a, b = out[low:high], line[low:high], x[low + offset : high + offset]
+        for i in range(len(y)):
+            y[i] += a[i] * b[i]
+
+
 @reducing
 def diagonals_product(offsets, values, x, out):
     """out_i = Σ_d values[d, i] x[i + offsets[d]]; entries that would leave the vector are not read."""
     n = len(x)
+    count = len(offsets)
     for start in range(0, n, BLOCK):
         stop = min(n, start + BLOCK)
-        for i in range(start, stop):
-            out[i] = 0.0
-        for d in range(len(offsets)):
-            o = offsets[d]
-            low, high = max(start, -o), min(stop, n - o)
-            if low < high:
-                y, a, b = out[low:high], values[d, low:high], x[low + o : high + o]
+        out[start:stop] = 0.0
+        d = 0
+        if start + offsets[0] >= 0 and stop + offsets[count - 1] <= n:
+            y = out[start:stop]
+            while d + 3 < count:
+                a, b = values[d, start:stop], values[d + 1, start:stop]
+                e, f = values[d + 2, start:stop], values[d + 3, start:stop]
+                p, q = x[start + offsets[d] : stop + offsets[d]], x[start + offsets[d + 1] : stop + offsets[d + 1]]
+                r, s = (
+                    x[start + offsets[d + 2] : stop + offsets[d + 2]],
+                    x[start + offsets[d + 3] : stop + offsets[d + 3]],
+                )
                 for i in range(len(y)):
-                    y[i] += a[i] * b[i]
+                    y[i] += a[i] * p[i] + b[i] * q[i] + e[i] * r[i] + f[i] * s[i]
+                d += 4
+        while d < count:
+            _add_diagonal(offsets[d], values[d], x, out, start, stop)
+            d += 1
 
 
 @reducing

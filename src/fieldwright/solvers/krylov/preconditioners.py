@@ -70,8 +70,8 @@ class TriangularFactors:
         """``matrix`` holds L below its diagonal, and above it U's rows over their pivots (``pivots``: the inverses)."""
         self.name = name
         self.dtype = matrix.dtype
-        self._pivots = pivots
-        self._matrix = matrix
+        self.pivots = pivots
+        self.stored = matrix
         if isinstance(matrix, DiagonalMatrix):
             beside = np.arange(len(matrix.offsets)) != matrix.main
             self._offsets, self._values = matrix.offsets[beside], np.ascontiguousarray(matrix.values[beside])
@@ -80,11 +80,11 @@ class TriangularFactors:
 
     def solve(self, r: Vector, out: Vector) -> None:
         """out = U⁻¹ L⁻¹ r."""
-        matrix = self._matrix
+        matrix = self.stored
         if isinstance(matrix, DiagonalMatrix):
-            diagonals_solve(self._offsets, self._values, matrix.main, self._pivots, r, out)
+            diagonals_solve(self._offsets, self._values, matrix.main, self.pivots, r, out)
         else:
-            rows_solve(matrix.starts, matrix.columns, matrix.values, self._diagonal, self._pivots, r, out)
+            rows_solve(matrix.starts, matrix.columns, matrix.values, self._diagonal, self.pivots, r, out)
 
 
 def ilu0(matrix: Matrix) -> TriangularFactors:

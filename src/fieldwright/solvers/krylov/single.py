@@ -203,7 +203,7 @@ def _orthonormalise(work: KrylovWork, count: int) -> int:
     """
     images, vectors = work.rows, work.vectors
     _, h, scratch = work.small
-    longest = max(float(kernels.norm(images[j])) for j in range(count))
+    longest = max((float(kernels.norm(images[j])) for j in range(count)), default=0.0)
     kept = 0
     for j in range(count):
         if kept < j:

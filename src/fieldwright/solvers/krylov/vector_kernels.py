@@ -16,11 +16,13 @@ import numpy as np
 
 from fieldwright.solvers.lanes import Decorator
 
-BLOCK = 1024
+BLOCK = 512
 # Entries at a time where many rows are made of many: results and rows of a block share the first-level cache.
 MIXED = 256
 # A vector whose overlap with the basis is above this share of its norm is orthogonalised again.
 OVERLAP = 1e-13
+# A direction whose part outside the space is below this share of it is taken for none.
+BREAKDOWN = 1e-14
 
 # Numba's type hints do not know all options.
 _njit = cast("Callable[..., Any]", numba.njit)
@@ -87,14 +89,8 @@ def norm(w):
     return np.sqrt(_square(w, 0, len(w)))
 
 
-@reducing
-def orthogonalise(rows, count, h, scratch):
-    """Take the rows before ``count`` (orthonormal) out of row ``count`` and normalise it; returns (before, after).
-
-    Classical Gram-Schmidt, measured twice: the second pass finds what the first left over, and where that is above
-    `OVERLAP` it is taken out as well ("twice is enough", Giraud et al. 2005). ``h`` receives the components, ``before``
-    and ``after`` are the norms. Row ``count`` is left as it is when its norm is zero or not finite.
-    """
+@inner
+def _orthogonalise(rows, count, h, scratch):
     w = rows[count]
     n = len(w)
     for j in range(count):
@@ -136,7 +132,35 @@ def orthogonalise(rows, count, h, scratch):
 
 
 @reducing
-def rotate(column, j, triangle, cosines, sines, g):
+def orthogonalise(rows, count, h, scratch):
+    """Take the rows before ``count`` (orthonormal) out of row ``count`` and normalise it.
+
+    Classical Gram-Schmidt, twice: the second pass measures what the first left over while the rows are still in the
+    cache, and takes it out where it is above `OVERLAP` ("twice is enough", Giraud et al. 2005).
+
+    Returns the norm before and after; ``h`` receives the components. A row whose norm is zero or not finite is left as
+    it is.
+    """
+    return _orthogonalise(rows, count, h, scratch)
+
+
+@reducing
+def arnoldi_step(rows, held, j, column, scratch, triangle, coupling, cosines, sines, g):
+    """Orthogonalise B v_j (in its row), and take its column into C^H B V and into the QR factorisation of H.
+
+    Returns (norm before, norm after, norm of the least residual).
+    """
+    before, after = _orthogonalise(rows, held + j + 1, column, scratch)
+    for i in range(held):
+        coupling[i, j] = column[i]
+    hessenberg = column[held:]
+    hessenberg[j + 1] = after if after > BREAKDOWN * before else 0.0
+    _rotate(hessenberg, j, triangle, cosines, sines, g)
+    return before, after, abs(g[j + 1])
+
+
+@inner
+def _rotate(column, j, triangle, cosines, sines, g):
     """Take a Hessenberg column (entries 0 .. j + 1) into column j of the QR factorisation by Givens rotations.
 
     ``triangle[:, j]`` becomes R's column; ``g`` is the rotated right-hand side, |g[j + 1]| the residual's norm.
