@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fieldwright.errors import InputError
-from fieldwright.solvers.exponential_runge_kutta import etdrk4
+from fieldwright.solvers.exponential_runge_kutta import etdrk4, etdrk4_coefficients
 from fieldwright.solvers.solenoidal_flux import SolenoidalCurl, SolenoidalTerm, solenoidal_flux
 from fieldwright.solvers.spectral_grid import SpectralGrid
 
@@ -111,7 +111,7 @@ def test_compiled_steps_are_the_plain_ones(steps: int, of_field: bool) -> None:
         # A part with divergence fades and does nothing else.
         state[:, 0, 3, 2] += 0.1
     term = SolenoidalTerm(waves, force, of_field=of_field)
-    found = term.etdrk4(symbol, 0.05)(state, steps)
+    found = term.etdrk4(etdrk4_coefficients(symbol, 0.05))(state, steps)
     before, advance = state.clone(), etdrk4(symbol, 0.05, dtype=state.dtype)
     plain = solenoidal_flux(waves, curl)
     relation = SolenoidalCurl(waves)
@@ -132,9 +132,9 @@ def test_what_blows_up_in_compiled_steps_leaves_its_neighbours_alone() -> None:
     waves = SpectralGrid((32, 32), (1.0, 1.0), 2)
     curl = random_curl(waves, 3)[:, None]
     symbol = (-1e-3 * waves.squares)[None, None]
-    healthy = SolenoidalTerm(waves).etdrk4(symbol, 0.01)(curl[[0, 2]], 5)
+    healthy = SolenoidalTerm(waves).etdrk4(etdrk4_coefficients(symbol, 0.01))(curl[[0, 2]], 5)
     curl[1] *= 1e200
-    states = SolenoidalTerm(waves).etdrk4(symbol, 0.01)(curl, 5)
+    states = SolenoidalTerm(waves).etdrk4(etdrk4_coefficients(symbol, 0.01))(curl, 5)
     assert torch.equal(states[[0, 2]], healthy)
     assert not bool(states[1].isfinite().all())
 
@@ -144,13 +144,16 @@ def test_what_needs_a_gradient_gets_one_on_every_grid() -> None:
     curl = random_curl(waves, 1)[:, None].requires_grad_()
     symbol = (-1e-2 * waves.squares)[None, None]
     term = SolenoidalTerm(waves)
-    stepped = term.etdrk4(symbol, 0.01)(curl, 2)
+    stepped = term.etdrk4(etdrk4_coefficients(symbol, 0.01))(curl, 2)
     (slope,) = torch.autograd.grad(stepped.abs().square().sum(), curl)
     with torch.no_grad():
-        torch.testing.assert_close(term.etdrk4(symbol, 0.01)(curl, 2), stepped, rtol=0, atol=1e-13)
+        torch.testing.assert_close(term.etdrk4(etdrk4_coefficients(symbol, 0.01))(curl, 2), stepped, rtol=0, atol=1e-13)
         change = torch.zeros_like(curl)
         change[0, 0, 2, 3] = 1e-4
-        sizes = [float(term.etdrk4(symbol, 0.01)(curl + sign * change, 2).abs().square().sum()) for sign in (1, -1)]
+        sizes = [
+            float(term.etdrk4(etdrk4_coefficients(symbol, 0.01))(curl + sign * change, 2).abs().square().sum())
+            for sign in (1, -1)
+        ]
     assert float(slope[0, 0, 2, 3].real) == pytest.approx((sizes[0] - sizes[1]) / 2e-4, rel=1e-6)
 
 

@@ -24,9 +24,12 @@ from fieldwright.problems.base import Field
 from fieldwright.problems.evolution import EvolutionProblem
 from fieldwright.problems.laws import Law
 from fieldwright.problems.numbers import check_number, drawn_numbers, is_drawn
-from fieldwright.solvers.exponential_runge_kutta import Nonlinear, SteppingTerm, etdrk4
+from fieldwright.solvers.exponential_runge_kutta import Nonlinear, SteppingTerm, etdrk4_coefficients, etdrk4_step
 from fieldwright.solvers.spectral_grid import SpectralGrid
 from fieldwright.solvers.wall_modes import WallModes
+
+# Step sizes whose coefficients are kept: those of one search for the number of steps.
+_KEPT_STEPS = 8
 
 
 class SpectralProblem(EvolutionProblem):
@@ -118,12 +121,14 @@ class SpectralProblem(EvolutionProblem):
         self, inputs: Float[Tensor, "batch channel *space"], step: float, dtype: torch.dtype
     ) -> Callable[[Tensor, int], Tensor]:
         """(coefficients of the state, how many time steps) -> those after them; what a step needs is computed once."""
-        symbol, nonlinear = self.symbol(inputs), self.nonlinear(inputs)
+        nonlinear = self.nonlinear(inputs)
         if nonlinear is None:
+            symbol = self.symbol(inputs)
             return lambda state, steps: (symbol * (step * steps)).exp().to(state.dtype) * state
+        coefficients = self._step_coefficients(inputs, step)
         if isinstance(nonlinear, SteppingTerm):
-            return nonlinear.etdrk4(symbol, step)
-        advance = etdrk4(symbol, step, dtype=dtype)
+            return nonlinear.etdrk4(coefficients)
+        advance = etdrk4_step(coefficients, dtype=dtype)
 
         def repeated(state: Tensor, steps: int) -> Tensor:
             for _ in range(steps):
@@ -131,6 +136,21 @@ class SpectralProblem(EvolutionProblem):
             return state
 
         return repeated
+
+    def _step_coefficients(self, inputs: Tensor, step: float) -> list[Tensor]:
+        """Those of a step, computed once for all instances unless a number of theirs is drawn."""
+        if any(is_drawn(getattr(self, field.name)) for field in self.numbers):
+            return etdrk4_coefficients(self.symbol(inputs), step)
+        key = step, inputs.device
+        if key not in self._kept:
+            if len(self._kept) >= _KEPT_STEPS:
+                self._kept.clear()
+            self._kept[key] = etdrk4_coefficients(self.symbol(inputs).detach(), step)
+        return self._kept[key]
+
+    @cached_property
+    def _kept(self) -> dict[tuple[float, torch.device], list[Tensor]]:
+        return {}
 
     def mean_laws(self, states: Float[Tensor, "batch time channel_out *space"]) -> dict[str, Law]:
         """The mean of each component stays, to round-off relative to the state's root mean square."""

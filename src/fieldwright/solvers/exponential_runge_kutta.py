@@ -15,7 +15,7 @@ A step acts on each entry of a batch alone as far as N does, so an instance that
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -36,8 +36,8 @@ class SteppingTerm(Protocol):
 
     def __call__(self, state: Tensor) -> Tensor: ...
 
-    def etdrk4(self, symbol: Tensor, step: float) -> Callable[[Tensor, int], Tensor]:
-        """(state, how many steps) -> the state after them."""
+    def etdrk4(self, coefficients: Sequence[Tensor]) -> Callable[[Tensor, int], Tensor]:
+        """(state, how many steps) -> the state after them; the coefficients are those of `etdrk4_coefficients`."""
         ...
 
 
@@ -71,7 +71,12 @@ def etdrk4(symbol: Inexact[Tensor, "*modes"], step: float, *, dtype: torch.dtype
 
     Source: Cox and Matthews 2002, (26) to (29).
     """
-    half_decay, half_first, decay, start, middle, end = _as(dtype, *etdrk4_coefficients(symbol, step))
+    return etdrk4_step(etdrk4_coefficients(symbol, step), dtype=dtype)
+
+
+def etdrk4_step(coefficients: Sequence[Inexact[Tensor, "*modes"]], *, dtype: torch.dtype | None = None) -> Step:
+    """`etdrk4` with coefficients that are there already."""
+    half_decay, half_first, decay, start, middle, end = _as(dtype, *coefficients)
 
     def advance(state: Tensor, nonlinear: Nonlinear) -> Tensor:
         rate = nonlinear(state)

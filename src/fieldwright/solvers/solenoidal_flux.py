@@ -12,7 +12,7 @@ Source: C. Basdevant, J. Comput. Phys. 50 (1983).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,7 +20,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from fieldwright.errors import InputError
-from fieldwright.solvers.exponential_runge_kutta import etdrk4, etdrk4_coefficients
+from fieldwright.solvers.exponential_runge_kutta import Step, etdrk4_step
 from fieldwright.solvers.spectral_grid import SpectralGrid
 
 if TYPE_CHECKING:
@@ -89,23 +89,20 @@ class SolenoidalTerm:
             rate = rate + self._force.to(rate)
         return self._relation.field(rate) if self._of_field else rate[:, None]
 
-    def etdrk4(self, symbol: Float[Tensor, "#batch 1 kx ky"], step: float) -> Callable[[Tensor, int], Tensor]:
-        """(state, how many steps) -> the state after them, as by `exponential_runge_kutta.etdrk4`."""
-        compiled: list[tuple[Tensor, float]] = []
-        plain: list[Callable[..., Tensor]] = []
+    def etdrk4(self, coefficients: Sequence[Float[Tensor, "#batch 1 kx ky"]]) -> Callable[[Tensor, int], Tensor]:
+        """(state, how many steps) -> the state after them, as by `exponential_runge_kutta.etdrk4_step`."""
+        half, share, decay, start, middle, end = coefficients
+        weights = torch.cat([half, share, start, middle, end], 1)
+        plain: list[Step] = []
 
         def advance(state: Tensor, steps: int) -> Tensor:
-            if not self._compiles(state) or symbol.requires_grad:
-                if not plain:
-                    plain.append(etdrk4(symbol, step, dtype=state.dtype))
-                for _ in range(steps):
-                    state = plain[0](state, self)
-                return state
-            if not compiled:
-                half, share, _, start, middle, end = etdrk4_coefficients(symbol, step)
-                weights = torch.cat([half, share, start, middle, end], 1).to(state.real.dtype).contiguous()
-                compiled.append((weights, float(half[0, 0, 0, 0])))
-            return self._advanced(state, steps, *compiled[0], (symbol * (step * steps)).exp())
+            if self._compiles(state, half):
+                return self._advanced(state, steps, weights.to(state.real), float(half[0, 0, 0, 0]), decay)
+            if not plain:
+                plain.append(etdrk4_step(coefficients, dtype=state.dtype))
+            for _ in range(steps):
+                state = plain[0](state, self)
+            return state
 
         return advance
 
@@ -126,15 +123,15 @@ class SolenoidalTerm:
         if not self._of_field:
             return curl[:, None]
         rest[:, :, 0, 0] = 0.0
-        field = self._relation.field(curl) + decay.to(rest) * rest
+        field = self._relation.field(curl) + decay.to(rest) ** steps * rest
         field[:, :, 0, 0] = mean.to(field)
         return field
 
-    def _compiles(self, state: Tensor) -> bool:
-        tracked = torch.is_grad_enabled() and state.requires_grad
+    def _compiles(self, *given: Tensor) -> bool:
+        tracked = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given)
         n = self._waves.shape[0]
         fits = self._waves.factors == 2 and self._waves.shape == (n, n) and n >= 32 and n & (n - 1) == 0
-        return fits and state.device.type == "cpu" and not tracked
+        return fits and given[0].device.type == "cpu" and not tracked
 
     def _kernel(self, state: Tensor) -> FluxKernel:
         # Numba takes a second to import, which a process that never steps a flow should not spend.
