@@ -112,24 +112,25 @@ def advance_kernel(
     ``work``     (6, n * columns * 2): the stages a and b or c, N at the first three of them, and the state to come
     The rest as in `flux_kernel`.
     """
-    a, stage, rate0, rate1, rate2 = work[0], work[1], work[2], work[3], work[4]
     for sample in range(curl.shape[0]):
         own = weights[sample if weights.shape[0] > 1 else 0]
         state, later = curl[sample], work[5]
         u, v = mean[sample, 0], mean[sample, 1]
         for _ in range(steps):
-            _products(state, u, v, kx, ky, inverse, constants, table, n, columns, band, line, between)
-            _stage(state, rate0, rate0, a, False, own, force, kx, ky, constants, table, n, columns, band, line, between)
-            u, v = u * fading, v * fading
-            _products(a, u, v, kx, ky, inverse, constants, table, n, columns, band, line, between)
-            _stage(state, rate1, rate0, stage, False, own, force, kx, ky, constants, table, n, columns, band, line,
-                   between)  # fmt: skip
-            _products(stage, u, v, kx, ky, inverse, constants, table, n, columns, band, line, between)
-            _stage(a, rate2, rate0, stage, True, own, force, kx, ky, constants, table, n, columns, band, line, between)
-            u, v = u * fading, v * fading
-            _products(stage, u, v, kx, ky, inverse, constants, table, n, columns, band, line, between)
-            _finish(state, rate0, rate1, rate2, later, own, force, kx, ky, constants, table, n, columns, band, line,
-                    between)  # fmt: skip
+            # One loop body for the four stages: each would be compiled, and inlined, four times.
+            source = state
+            for number in range(4):
+                _products(source, u, v, kx, ky, inverse, constants, table, n, columns, band, line, between)
+                if number == 3:
+                    _finish(state, work, later, own, force, kx, ky, constants, table, n, columns, band, line, between)
+                    break
+                base = work[0] if number == 2 else state
+                source = work[0] if number == 0 else work[1]
+                _stage(
+                    number, base, work, source, own, force, kx, ky, constants, table, n, columns, band, line, between
+                )
+                if number != 1:
+                    u, v = u * fading, v * fading
             state, later = later, state
         if steps % 2:
             curl[sample, :] = work[5]
@@ -137,9 +138,9 @@ def advance_kernel(
 
 
 @inner
-def _stage(base, rate, first_rate, target, doubled, own, force, kx, ky, constants, table, n, columns, band, line,
-           between):  # fmt: skip
-    """``rate`` = N, ``target`` = E base + Q N, or of the last stage E base + Q (2 N - first_rate)."""
+def _stage(number, base, work, target, own, force, kx, ky, constants, table, n, columns, band, line, between):
+    """Keep N, and ``target`` = E base + Q N, or of the last stage E base + Q (2 N - the first N)."""
+    rate = work[2 + number]
     for group in range(_groups(columns)):
         first = _lines_along_x(table, n, columns, line, between, group)
         for row in range(n):
@@ -147,8 +148,8 @@ def _stage(base, rate, first_rate, target, doubled, own, force, kx, ky, constant
             place = row * columns + first
             r, m = r + load_real(force, 2 * place), m + load_imaginary(force, 2 * place)
             store_complex(rate, 2 * place, r, m)
-            if doubled:
-                r, m = r + r - load_real(first_rate, 2 * place), m + m - load_imaginary(first_rate, 2 * place)
+            if number == 2:
+                r, m = r + r - load_real(work[2], 2 * place), m + m - load_imaginary(work[2], 2 * place)
             decay, share = load_row(own[0], place), load_row(own[1], place)
             r = decay * load_real(base, 2 * place) + share * r
             m = decay * load_imaginary(base, 2 * place) + share * m
@@ -156,8 +157,9 @@ def _stage(base, rate, first_rate, target, doubled, own, force, kx, ky, constant
 
 
 @inner
-def _finish(state, rate0, rate1, rate2, later, own, force, kx, ky, constants, table, n, columns, band, line, between):
-    """``later`` = E² state + the weighted sum of the four rates."""
+def _finish(state, work, later, own, force, kx, ky, constants, table, n, columns, band, line, between):
+    """``later`` = E² state + the weighted sum of the four N."""
+    rate0, rate1, rate2 = work[2], work[3], work[4]
     for group in range(_groups(columns)):
         first = _lines_along_x(table, n, columns, line, between, group)
         for row in range(n):
