@@ -103,8 +103,13 @@ class FunctionMap:
     dtype: np.dtype
 
     def product(self, x: Vector, out: Vector) -> None:
-        """out = A x."""
-        out[:] = self.function(x)
+        """out = A x. Errors: `InputError` for a result of another size, or a complex one where numbers are real."""
+        result = np.asarray(self.function(x))
+        if result.shape != out.shape:
+            raise InputError(f"krylov: the function returned shape {result.shape} for a vector of {len(x)} entries")
+        if np.iscomplexobj(result) and not np.iscomplexobj(out):
+            raise InputError("krylov: the function returned complex numbers; give it a complex right-hand side")
+        out[:] = result
 
 
 def as_linear_map(source: object, *, like: Vector) -> LinearMap:
