@@ -308,9 +308,13 @@ def test_record_without_the_statistics_of_its_shard_is_a_data_error(dataset: Pat
 
 
 def test_chunks_fill_the_cache_the_lanes_and_the_accelerator():
-    assert chunk_samples(Darcy(resolution=64), "cpu", 250) == 2**18 // 64**2
-    assert chunk_samples(Darcy(resolution=512), "cpu", 85) == LANES
-    assert chunk_samples(Darcy(resolution=512), "cpu", 5) == 5
-    assert chunk_samples(Darcy(resolution=512, dimension=3), "cpu", 9) == 1
-    assert chunk_samples(Decay(resolution=64), "cpu", 250) == 2**17 // (2 * 64**2)
-    assert chunk_samples(Darcy(resolution=64), "cuda", 10**6) == 2**22 // 64**2
+    def chunk(problem: Problem, shard: int, *, method: str = "multigrid", device: str = "cpu") -> int:
+        return chunk_samples(problem, method, device, shard)
+
+    assert chunk(Darcy(resolution=64), 250) == 2**18 // 64**2
+    assert chunk(Darcy(resolution=64), 250, method="gcro-dr") == 250
+    assert chunk(Darcy(resolution=512), 85) == LANES
+    assert chunk(Darcy(resolution=512), 5) == 5
+    assert chunk(Darcy(resolution=512, dimension=3), 9) == 1
+    assert chunk(Decay(resolution=64), 250, method="4 steps, checked") == 2**17 // (2 * 64**2)
+    assert chunk(Darcy(resolution=64), 10**6, method="spectral", device="cuda") == 2**22 // 64**2

@@ -169,7 +169,7 @@ def test_threads_are_as_many_as_memory_holds_chunks(threads: None, monkeypatch: 
     plan = settle.asked_plan(
         problem, counts={"train": 500}, seed=0, solver="auto", rtol=None, shard_samples=250, device="cpu"
     )
-    plan = settle.replace(plan, chunk_samples=settle.chunk_samples(problem, "cpu", 250))
+    plan = settle.replace(plan, chunk_samples=settle.chunk_samples(problem, "multigrid", "cpu", 250))
     chunk = 400 * plan.chunk_samples * 64**2
     for free, expected in ((100 * chunk, 8), (7 * chunk, 3), (chunk // 10, 1)):
         monkeypatch.setattr(local, "_available_memory", lambda free=free, **_: free)

@@ -25,12 +25,13 @@ import fieldwright
 from fieldwright.datasets.cluster import Cluster, Connection, connected
 from fieldwright.datasets.order import Order
 from fieldwright.datasets.plan import PLAN_FILE, Plan, Record, Shard, finished, read_plan
-from fieldwright.datasets.shards import make_chunk, make_shard, one_torch_thread
+from fieldwright.datasets.shards import make_chunk, make_shard
 from fieldwright.errors import ClusterError, FieldwrightError
 from fieldwright.problems import Problem
 from fieldwright.progress import Reporter, Stage
 from fieldwright.settings import first_line
 from fieldwright.solvers.compilation import needs_compilation
+from fieldwright.solvers.threads import one_torch_thread
 
 if TYPE_CHECKING:
     from distributed import Client, Future

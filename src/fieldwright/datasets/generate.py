@@ -16,12 +16,13 @@ from fieldwright.datasets.local import make_shards
 from fieldwright.datasets.locking import alone
 from fieldwright.datasets.plan import PLAN_FILE, Plan, Record, Shard, finished, read_plan
 from fieldwright.datasets.settle import asked_plan, sample_bytes, settled_plan
-from fieldwright.datasets.shards import make_chunk, one_torch_thread
+from fieldwright.datasets.shards import make_chunk
 from fieldwright.datasets.statistics import STATISTICS_FILE, FieldMoments, Moments, merged_table, write_table
 from fieldwright.errors import DataError, SolverError, StorageError
 from fieldwright.problems import Problem
 from fieldwright.progress import SILENT, Reporter
 from fieldwright.solvers import announce_compilation
+from fieldwright.solvers.threads import one_torch_thread
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -15,9 +15,10 @@ from pathlib import Path
 import torch
 
 from fieldwright.datasets.plan import Plan, Record, Shard
-from fieldwright.datasets.shards import Chunk, chunks, make_chunk, one_torch_thread, store_shard
+from fieldwright.datasets.shards import Chunk, chunks, make_chunk, store_shard
 from fieldwright.problems import Problem
 from fieldwright.progress import Stage
+from fieldwright.solvers.threads import one_torch_thread
 
 # Measured on Darcy in 2D and 3D: a chunk's coefficients, its solver's hierarchy and its copies, per unknown.
 _BYTES_PER_UNKNOWN = 400

@@ -24,11 +24,12 @@ import torch
 from fieldwright.datasets.order import Order
 from fieldwright.datasets.plan import Plan, Shard
 from fieldwright.datasets.settle import sample_bytes
-from fieldwright.datasets.shards import chunks, make_chunk, one_torch_thread, store_shard
+from fieldwright.datasets.shards import chunks, make_chunk, store_shard
 from fieldwright.errors import FieldwrightError, SolverError, StorageError
 from fieldwright.problems import Problem
 from fieldwright.progress import Reporter
 from fieldwright.settings import first_line
+from fieldwright.solvers.threads import one_torch_thread
 
 ROUND_SECONDS = 4.0
 """How long a round of measuring lasts, but for the chunk at its end."""

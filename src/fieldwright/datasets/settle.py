@@ -18,6 +18,8 @@ from fieldwright.progress import Reporter
 from fieldwright.settings import class_name, first_line
 from fieldwright.solvers import announce_compilation
 from fieldwright.solvers.lanes import LANES
+from fieldwright.solvers.methods import TABLE
+from fieldwright.solvers.threads import one_torch_thread
 
 _PILOT_SAMPLES = 16
 _PILOT_UNKNOWNS = 1 << 25
@@ -30,6 +32,8 @@ _LEAST_NATURAL_SCALE = 1e-3
 # chunk is the block that one thread integrates at once.
 _STEADY_UNKNOWNS = 1 << 18
 _MOVING_UNKNOWNS = 1 << 17
+# Where the samples of a call share work, such as one factorisation, that work is worth more than the cache.
+_SHARED_UNKNOWNS = 1 << 20
 # On an accelerator a batch has to be large to keep it busy.
 _ACCELERATED_UNKNOWNS = 1 << 22
 # The compiled solvers take LANES samples in the time of one, so a chunk has that many unless they are huge.
@@ -102,27 +106,31 @@ def piloted_plan(problem: Problem, wanted: Plan, reporter: Reporter) -> Plan:
     if not len(inputs):
         raise InputError("generate: the problem's first samples all hold NaN or infinite values")
     inputs = inputs.to(wanted.device)
-    total = sum(wanted.counts.values())
-    settled = problem.settle(inputs, rtol=wanted.rtol, method=wanted.solver, samples=total, reporter=reporter)
-    if settled.reason:
-        reporter.notice(f"solver: {settled.method}, {settled.reason}")
-    announce_compilation(reporter, settled.method)
-    states, _ = problem.trajectory(inputs, rtol=wanted.rtol, method=settled.method)
+    # Each thread's share, by one thread, as chunks are solved.
+    share = math.ceil(sum(wanted.counts.values()) / torch.get_num_threads())
+    with one_torch_thread():
+        settled = problem.settle(inputs, rtol=wanted.rtol, method=wanted.solver, samples=share, reporter=reporter)
+        if settled.reason:
+            reporter.notice(f"solver: {settled.method}, {settled.reason}")
+        announce_compilation(reporter, settled.method)
+        states, _ = problem.trajectory(inputs, rtol=wanted.rtol, method=settled.method)
     return replace(
         wanted,
         method=settled.method,
-        chunk_samples=chunk_samples(problem, wanted.device, wanted.shard_samples),
+        chunk_samples=chunk_samples(problem, settled.method, wanted.device, wanted.shard_samples),
         scales=_scales(problem, inputs, states),
     )
 
 
-def chunk_samples(problem: Problem, device: str, shard_samples: int) -> int:
+def chunk_samples(problem: Problem, method: str, device: str, shard_samples: int) -> int:
     """How many samples are drawn and solved at a time."""
     unknowns = problem.grid.points * len(problem.outputs)
     if device != "cpu":
         wanted = _ACCELERATED_UNKNOWNS // unknowns
     elif not problem.steady:
         wanted = _MOVING_UNKNOWNS // unknowns
+    elif method in TABLE and TABLE[method].shares:
+        wanted = _SHARED_UNKNOWNS // unknowns
     else:
         wanted = max(_STEADY_UNKNOWNS // unknowns, min(LANES, _LANES_UNKNOWNS // unknowns))
     return max(1, min(wanted, shard_samples))

@@ -12,12 +12,11 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from fieldwright.datasets.content import entries, sample_numbers, shard_content
@@ -25,6 +24,7 @@ from fieldwright.datasets.plan import SPLIT_ORIGINS, Plan, Record, Shard
 from fieldwright.datasets.statistics import content_moments
 from fieldwright.datasets.store import write_shard
 from fieldwright.problems import PROBLEMS, Problem
+from fieldwright.solvers.threads import one_torch_thread
 
 # A user's problem may seed a global generator before it draws; two threads must not do so at once.
 _DRAWING = threading.RLock()
@@ -41,17 +41,6 @@ class Chunk:
     iterations: np.ndarray
     draw_seconds: float
     solve_seconds: float
-
-
-@contextlib.contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """Torch's operations on one thread in this thread, and as many as before afterwards."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def chunks(plan: Plan, shard: Shard) -> list[range]:

@@ -24,7 +24,6 @@ from fieldwright.settings import allowed
 from fieldwright.solvers import METHODS, Solution, StencilSystem, choose, solve
 
 Symmetry = Callable[[Tensor], Tensor]
-_UNKNOWNS_WORTH_A_PILOT = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -213,10 +212,7 @@ class SteadyProblem(Problem):
     ) -> Settled:
         if method != "auto":
             return Settled(method)
-        # A pilot compiles the methods that it tries, some 20 s each at first; the likely best solves 10^7 unknowns a
-        # second.
-        pays = samples is None or samples * self.grid.points >= _UNKNOWNS_WORTH_A_PILOT
-        choice = choose(self.system(inputs), rtol=rtol, pilot=pays, reporter=reporter)
+        choice = choose(self.system(inputs), rtol=rtol, total=samples, reporter=reporter)
         return Settled(choice.method, choice.reason)
 
     def check_method(self, method: str) -> None:

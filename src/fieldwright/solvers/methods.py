@@ -41,6 +41,7 @@ class Method:
     ``refuse``       why it cannot take a system, in a few words, or None; cheap beside solving one system
     ``cost``         what it is expected to cost for a system and tolerance
     ``together``     how many samples each thread solves at once
+    ``shares``       whether the samples of a call share work, so that more of them in a call cost less each
     ``iterative``    whether a limit on its iterations cuts it off in good order
     ``accelerator``  whether it runs where the system is, rather than on the processor
     """
@@ -50,6 +51,7 @@ class Method:
     cost: Callable[[StencilSystem, float], costs.Cost]
     description: str
     together: int = 1
+    shares: bool = False
     iterative: bool = False
     accelerator: bool = False
 
@@ -97,6 +99,7 @@ TABLE: dict[str, Method] = {
         costs.same_matrix_cost,
         "LDL^T or LU once, then substitution, right-hand sides in SIMD lanes (one matrix for all samples, any kind)",
         together=LANES,
+        shares=True,
         accelerator=True,
     ),
     "gmres": Method(
@@ -104,6 +107,7 @@ TABLE: dict[str, Method] = {
         supports_gmres,
         costs.gmres_cost,
         "restarted GMRES(40), preconditioned by kind, one sample after the other (any kind)",
+        shares=True,
         iterative=True,
     ),
     "gcro-dr": Method(
@@ -112,6 +116,7 @@ TABLE: dict[str, Method] = {
         costs.gcro_dr_cost,
         "GCRO-DR(40, 20) that recycles along the samples sorted by similarity (any kind)",
         together=LANES,
+        shares=True,
         iterative=True,
     ),
     "scipy": Method(

@@ -6,7 +6,8 @@ on one thread keep every core busy and give the same bits on any number of threa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -29,5 +30,16 @@ def on_threads(block: Callable[[Place], Result], places: Sequence[Place]) -> lis
             return [alone(place) for place in places]
         with ThreadPoolExecutor(min(threads, len(places))) as pool:
             return list(pool.map(alone, places))
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Torch's operations on one thread in this thread, and on as many as before afterwards."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
     finally:
         torch.set_num_threads(threads)
