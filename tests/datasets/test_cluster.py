@@ -280,6 +280,23 @@ def test_worker_without_the_directory_or_with_another_one_says_so(dataset: Path,
     assert (dataset / shard.file).stat().st_mtime_ns == before
 
 
+def test_kernels_are_compiled_by_one_worker_of_a_machine_and_not_at_all_where_they_are(dataset: Path, monkeypatch):
+    plan = read_plan(dataset)
+    assert isinstance(plan, Plan)
+    shard = plan.shards()[1]
+    compiled = []
+    monkeypatch.setattr(crew_module, "make_chunk", lambda problem, plan, indices: compiled.append(indices))
+    # Before the lock, after it, and where another worker was quicker.
+    for needs, expected in (([True, True], 1), ([True, False], 0), ([False], 0)):
+        answers = iter(needs)
+        monkeypatch.setattr(crew_module, "needs_compilation", lambda _, answers=answers: next(answers))
+        (dataset / shard.record).unlink()
+        compiled.clear()
+        make_remotely(Order.of(plan, dataset), shard)
+        assert len(compiled) == expected
+        assert all(len(indices) == 1 for indices in compiled)
+
+
 def test_order_reads_back_and_finds_the_users_module(dataset: Path):
     plan = read_plan(dataset)
     assert isinstance(plan, Plan)
