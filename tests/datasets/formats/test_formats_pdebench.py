@@ -75,6 +75,16 @@ def test_flow_in_two_dimensions_has_a_velocity_of_two_components(tmp_path: Path,
     assert wall in found.walls()
 
 
+def test_flow_in_one_dimension_has_a_velocity_of_one_component(tmp_path: Path):
+    fields = {name: RANDOM.standard_normal((3, 4, 8)) for name in ("density", "pressure", "Vx")}
+    lines = {"x": centres(8, -1, 1), "t": np.linspace(0, 1, 5, dtype=np.float32)}
+    path = array_per_name(tmp_path / "1D_CFD_Shock_Eta1e-08_Zeta1e-08_trans_Train.hdf5", fields, lines, eta=1e-8)
+    found = Converted(path, split="train=1")
+    np.testing.assert_array_equal(found.field("velocity"), np.float32(fields["Vx"])[..., None])
+    np.testing.assert_array_equal(found.line("x"), lines["x"])
+    assert found.walls() == {"x_open"}
+
+
 def group_per_sample(path: Path, data: np.ndarray, lines: dict[str, np.ndarray], **sim: list[float]) -> Path:
     with h5py.File(path, "w") as file:
         for i in range(len(data)):

@@ -117,7 +117,7 @@ class Variable:
     def read(self, samples: slice, grid: Grid) -> np.ndarray:
         """Some samples as float32 of axes ([n,] [t,] *space, *components)."""
         blocks = [part.read(samples, grid) for part in self.parts]
-        if len(blocks) == 1:
+        if self.order == 0 or "v" in self.parts[0].axes:
             return blocks[0]
         return np.stack(blocks, axis=-1).reshape(*blocks[0].shape, *(grid.dimension,) * self.order)
 
