@@ -20,11 +20,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fieldwright.solvers.finite_volume.lane_sweep import HALVINGS
 from fieldwright.solvers.finite_volume.laws import ConservationLaw
 from fieldwright.solvers.finite_volume.limiters import Limiter, half_slope
 from fieldwright.solvers.finite_volume.walls import Walls, with_ghosts
-
-HALVINGS = 12
 
 
 def sweep(

@@ -8,6 +8,7 @@ from numba.core import cgutils
 
 from fieldwright.solvers.lanes import LANES, inner, intrinsic, spread
 
+# In the order of `limiters.LIMITERS`.
 CENTRAL, MINMOD, VAN_LEER, MONOTONIZED = range(4)
 
 

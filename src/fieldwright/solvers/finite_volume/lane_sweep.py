@@ -16,14 +16,16 @@ import numpy as np
 from fieldwright.solvers.finite_volume.gas_lanes import gas_edges, gas_flux, gas_update
 from fieldwright.solvers.finite_volume.lane_selection import store_row, where_positive
 from fieldwright.solvers.finite_volume.layer_lanes import layer_edges, layer_flux, layer_pull, layer_update
+from fieldwright.solvers.finite_volume.walls import GHOSTS
 from fieldwright.solvers.lanes import LANES, compiled, inner, larger, load_row, spread, square_root
 
 GAS, LAYER = range(2)
+# In the order of `walls.SIDES`.
 PERIODIC, OPEN, MIRROR = range(3)
 FIELDS = 4
-GHOSTS = 2
 LEFT = 8
 HALVINGS = 12
+"""How often running a pair of steps is taken again with half the step before a sample is given up."""
 
 # Places in the table of a march.
 ROWS, COLUMNS, STRIDE, PLANE, BUFFERS, LAW, LIMITER = range(7)
