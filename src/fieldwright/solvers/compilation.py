@@ -25,7 +25,8 @@ def announce_compilation(reporter: Reporter, method: str) -> None:
 
     Numba keeps compiled kernels on disk, so this takes seconds once, not once a run.
     """
-    if needs_compilation(method):
+    # Looking for kernels on disk takes a millisecond, which nobody who is told nothing should pay for every batch.
+    if not reporter.quiet and needs_compilation(method):
         reporter.notice(f"Compiling the {method} solver for this machine, once (about 10 to 20 seconds) ...")
 
 
