@@ -14,6 +14,7 @@ from decay_problem import Decay, Forced
 from fieldwright.datasets import FieldDataset, draw_samples, generate
 from fieldwright.datasets.plan import read_plan
 from fieldwright.errors import InputError
+from fieldwright.problems import ShallowWater
 
 COUNTS = {"train": 6, "valid": 2, "test": 2}
 
@@ -94,3 +95,12 @@ def test_trajectories_are_drawn_over_time(tmp_path: Path, problem) -> None:
     panels = 2 * 4 + 1 if isinstance(problem, Decay) else 1
     assert picture.shape[1] == pytest.approx(340 * panels, rel=0.02)
     assert picture[..., :3].std() > 0.05
+
+
+def test_open_sides_are_stored_as_open_and_the_others_as_what_they_are(tmp_path: Path) -> None:
+    problem = ShallowWater(resolution=8, walls=[["outflow", "reflecting"], "periodic"], frames=1, duration=0.01)
+    generate(problem, tmp_path, counts={"train": 1}, seed=0)
+    with h5py.File(next((tmp_path / "data/train").glob("*.hdf5"))) as file:
+        found = {name: str(entry.attrs["bc_type"]) for name, entry in file["boundary_conditions"].items()}
+        assert found == {"x_open_low": "OPEN", "x_wall_high": "WALL", "y_periodic": "PERIODIC"}
+        assert file["boundary_conditions/x_open_low/mask"][:].tolist() == [True] + 7 * [False]

@@ -17,7 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fieldwright.datasets.plan import Plan
-from fieldwright.datasets.store import ShardContent, StoredField, StoredScalar
+from fieldwright.datasets.store import ShardContent, Sides, StoredField, StoredScalar
+from fieldwright.grids import Boundary
 from fieldwright.problems import Field, Problem
 
 RESIDUAL_MEANS = {
@@ -109,7 +110,7 @@ def shard_content(
     return ShardContent(
         dataset_name=plan.name,
         grid=problem.grid,
-        boundary=problem.boundary,
+        boundary=_walls(problem),
         samples=len(per_sample["index"]),
         times=problem.times.numpy(),
         fields=tuple(fields),
@@ -128,6 +129,14 @@ def shard_content(
         },
         per_sample=per_sample,
     )
+
+
+def _walls(problem: Problem) -> Boundary | Sides:
+    """The conditions at the walls, with "open" where the format has that word and `Boundary` has none."""
+    if not any(any(pair) for pair in problem.open_sides):
+        return problem.boundary
+    pairs = zip(problem.boundary.sides, problem.open_sides, strict=True)
+    return Sides(tuple(("open" if opens[0] else low, "open" if opens[1] else high) for (low, high), opens in pairs))
 
 
 def _scalar(problem: Problem, field: Field, values: np.ndarray) -> StoredScalar:

@@ -108,6 +108,7 @@ def piloted_plan(problem: Problem, wanted: Plan, reporter: Reporter) -> Plan:
     inputs = inputs.to(wanted.device)
     # Each thread's share, by one thread, as chunks are solved.
     share = math.ceil(sum(wanted.counts.values()) / torch.get_num_threads())
+    announce_compilation(reporter, "time-stepping", problem.kernels)
     with one_torch_thread():
         settled = problem.settle(inputs, rtol=wanted.rtol, method=wanted.solver, samples=share, reporter=reporter)
         if settled.reason:

@@ -67,6 +67,8 @@ class Problem(abc.ABC):
     steady: ClassVar[bool] = True
     clock: ClassVar[str] = ""
     """The input, a number, that is the time at which an instance begins; only where the physics depends on it."""
+    kernels: ClassVar[tuple[str, ...]] = ()
+    """Modules of `fieldwright.solvers` with compiled kernels that solving takes, beside those of a named method."""
     rtol: ClassVar[float] = 1e-8
     """The tolerance of reference solutions where none is asked for."""
 
@@ -79,6 +81,11 @@ class Problem(abc.ABC):
     @abc.abstractmethod
     def boundary(self) -> Boundary:
         """The condition of the outputs at each side."""
+
+    @property
+    def open_sides(self) -> tuple[tuple[bool, bool], ...]:
+        """Which sides let things pass that come from within, (low, high) per axis: The Well's OPEN."""
+        return ((False, False),) * self.grid.dimension
 
     @abc.abstractmethod
     def sample(self, indices: Sequence[int], seed: int) -> Float[Tensor, "batch channel *space"]:

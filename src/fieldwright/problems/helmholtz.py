@@ -136,6 +136,11 @@ class Helmholtz(SteadyProblem):
     def grid(self) -> Grid:
         return Grid((self.resolution,) * self.dimension, "cell")
 
+    @property
+    def open_sides(self) -> tuple[tuple[bool, bool], ...]:
+        absorbs = self.walls == "absorbing"
+        return ((absorbs, absorbs),) * self.dimension
+
     @cached_property
     def boundary(self) -> Boundary:
         return Boundary.parse("dirichlet" if self.walls == "dirichlet" else "neumann", self.dimension)

@@ -86,6 +86,7 @@ class HyperbolicProblem(EvolutionProblem):
     cfl: float | None
 
     adaptive: ClassVar[bool] = True
+    kernels: ClassVar[tuple[str, ...]] = ("finite_volume.lane_sweep",)
     title: ClassVar[str]
     """The problem's name in messages."""
 
@@ -108,6 +109,10 @@ class HyperbolicProblem(EvolutionProblem):
         """The walls as other rooms know them: both "outflow" and "reflecting" have no normal slope."""
         words = [tuple("periodic" if side == "periodic" else "neumann" for side in pair) for pair in self.sides]
         return Boundary.parse(words, self.dimension)
+
+    @property
+    def open_sides(self) -> tuple[tuple[bool, bool], ...]:
+        return tuple((low == "outflow", high == "outflow") for low, high in self.sides)
 
     @property
     def closed(self) -> bool:

@@ -82,6 +82,7 @@ class NavierStokes(SpectralProblem):
     frames: int = 10
     steps: int | None = None
 
+    kernels: ClassVar[tuple[str, ...]] = ("solenoidal_kernel", "plane_transforms")
     numbers: ClassVar[tuple[Field, ...]] = (Field("viscosity", "1", "ν", number=True),)
 
     def __post_init__(self) -> None:

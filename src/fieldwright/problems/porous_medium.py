@@ -95,6 +95,7 @@ class PorousMedium(EvolutionProblem):
 
     state: ClassVar[tuple[Field, ...]] = (Field("concentration", "1", "u, means over cells"),)
     # Fronts move by cells, and smear over one: no more digits than this are gained by smaller time steps.
+    kernels: ClassVar[tuple[str, ...]] = ("newton_kernel", "tridiagonal_kernel")
     rtol: ClassVar[float] = 1e-3
 
     def __post_init__(self) -> None:

@@ -67,6 +67,7 @@ class TumorGrowth(EvolutionProblem):
     frames: int = 10
     steps: int | None = None
 
+    kernels: ClassVar[tuple[str, ...]] = ("exponential_kernel",)
     state: ClassVar[tuple[Field, ...]] = (Field("tumor", "1", "u, share of a cell"),)
     coefficients: ClassVar[tuple[Field, ...]] = (
         Field("white_matter", "1", "p_white, share of a cell"),

@@ -75,6 +75,7 @@ class Wave(EvolutionProblem):
 
     state: ClassVar[tuple[Field, ...]] = (Field("displacement", "1", "u"), Field("velocity", "1", "u_t"))
     coefficients: ClassVar[tuple[Field, ...]] = (Field("speed", "1", "c"),)
+    kernels: ClassVar[tuple[str, ...]] = ("oscillation_kernel",)
 
     def __post_init__(self) -> None:
         if not (isinstance(self.dimension, int) and 1 <= self.dimension <= 2):
@@ -112,6 +113,10 @@ class Wave(EvolutionProblem):
         # Absorbing walls know what periodic ones do about their other end.
         Boundary.parse([tuple(_KNOWN_AS.get(side, side) for side in pair) for pair in pairs], self.dimension)
         return cast("tuple[tuple[Wall, Wall], ...]", tuple(pairs))
+
+    @property
+    def open_sides(self) -> tuple[tuple[bool, bool], ...]:
+        return tuple((low == "absorbing", high == "absorbing") for low, high in self.sides)
 
     @property
     def boundary(self) -> Boundary:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from numba.core.dispatcher import Dispatcher
@@ -20,13 +21,14 @@ KERNELS = {
 COMPILE_SECONDS, LOAD_SECONDS = 15.0, 0.4
 
 
-def announce_compilation(reporter: Reporter, method: str) -> None:
+def announce_compilation(reporter: Reporter, method: str, kernels: Sequence[str] = ()) -> None:
     """One line through ``reporter`` if the kernels of ``method`` have not been compiled on this machine yet.
 
-    Numba keeps compiled kernels on disk, so this takes seconds once, not once a run.
+    ``kernels`` are further modules of the solvers, of a method that has no entry in `KERNELS`. Numba keeps compiled
+    kernels on disk, so this takes seconds once, not once a run.
     """
     # Looking for kernels on disk takes a millisecond, which nobody who is told nothing should pay for every batch.
-    if not reporter.quiet and needs_compilation(method):
+    if not reporter.quiet and (needs_compilation(method) or not all(map(_compiled, kernels))):
         reporter.notice(f"Compiling the {method} solver for this machine, once (about 10 to 20 seconds) ...")
 
 
