@@ -20,7 +20,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from fieldwright.solvers.lanes import LANES, inner, intrinsic, load, spread, store
+from fieldwright.solvers.lanes import LANES, Lanes, inner, intrinsic, load, spread, store
 
 
 def twiddle_table(n: int, dtype: type[np.floating]) -> np.ndarray:
@@ -32,6 +32,17 @@ def twiddle_table(n: int, dtype: type[np.floating]) -> np.ndarray:
         parts.append(np.stack([np.cos(angle), np.sin(angle)], -1).ravel())
         size //= 4
     return np.concatenate(parts).astype(dtype)
+
+
+def digit_reversed(n: int) -> np.ndarray:
+    """Where each of n numbers stands in the scattered order, and then which number stands at each place: (2 n)."""
+    order, size, step = np.zeros(1, dtype=np.int64), n, 1
+    while size > 1:
+        factor = 4 if size >= 4 else 2
+        order = (order[:, None] + step * np.arange(factor)).ravel()
+        step *= factor
+        size //= factor
+    return np.concatenate([np.argsort(order), order])
 
 
 @inner
@@ -171,8 +182,6 @@ def _part(first: int):
 
     @intrinsic
     def part(typingcontext, array, position):
-        from fieldwright.solvers.lanes import Lanes
-
         def codegen(context, builder, sig, args):
             width, vector = array.dtype.bitwidth // 8, _vector(array.dtype)
             halves = [
@@ -210,6 +219,18 @@ def store_complex(typingcontext, array, position, real, imaginary):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, real, imaginary), codegen
+
+
+@intrinsic
+def store_row(typingcontext, array, position, value):
+    """Write a vector to `LANES` neighbouring numbers, from flat position ``position`` on."""
+
+    def codegen(context, builder, sig, args):
+        pointer = _pointer(context, builder, sig.args[0], args[0], args[1])
+        builder.store(args[2], pointer, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value), codegen
 
 
 @intrinsic
