@@ -211,6 +211,17 @@ def test_samples_that_fail_are_reported_and_leave_the_others_alone():
     assert torch.equal(solution.values[good], multigrid(system, rtol=1e-8).values[good])
 
 
+@pytest.mark.parametrize("shape", [(16, 12), (8, 8, 6)])
+def test_a_sample_that_fails_does_not_spoil_the_next_one_in_its_lane(shape):
+    system = system_on(shape, batch=20)
+    coefficients = system.coefficients.clone()
+    coefficients[5] = float("nan")
+    broken = StencilSystem(coefficients, system.rhs, system.offsets, system.boundary)
+    solution = multigrid(broken, rtol=1e-8)
+    assert solution.failed == [5]
+    assert torch.equal(solution.values[8:], multigrid(system, rtol=1e-8).values[8:])
+
+
 def test_too_few_iterations_are_reported():
     solution = multigrid(system_on((32, 32)), rtol=1e-10, max_iterations=2)
     assert not bool(solution.converged.any())

@@ -68,6 +68,8 @@ def workshop(monkeypatch):
     monkeypatch.setitem(TABLE, "scipy", replace(last, cost=lambda system, rtol: Cost(0.0, 1.0)))
     monkeypatch.setattr(PILOT_MODULE.time, "perf_counter", lambda: shop.now)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    # One group of eight systems a trial, where a system takes a thousandth of a second.
+    monkeypatch.setattr(PILOT_MODULE, "TRIAL", 8e-3)
     shop.add = lambda name, **how: monkeypatch.setitem(TABLE, name, shop.method(name, **how))
     return shop
 
@@ -88,8 +90,8 @@ def test_measurement_overrules_the_rules(workshop):
 
 
 def test_what_a_pilot_solved_is_not_solved_again(workshop):
-    workshop.add("first", real=1.2e-3, expected=1e-3)
-    workshop.add("second", real=1e-3, expected=1.1e-3)
+    workshop.add("first", real=12e-3, expected=10e-3)
+    workshop.add("second", real=10e-3, expected=11e-3)
     system = _systems(200)
     solution = solve(system, rtol=1e-10)
     assert solution.method == "second"
@@ -125,6 +127,17 @@ def test_an_iterative_method_is_cut_off_where_it_has_become_hopeless(workshop):
     assert workshop.now - before < 16e-3 + 8 * 1.0 * 4 / 10 + 1e-9
 
 
+def test_trials_are_long_enough_to_time_and_checked_before(workshop, monkeypatch):
+    monkeypatch.setattr(PILOT_MODULE, "TRIAL", 30e-3)
+    workshop.add("one", real=1e-3)
+    workshop.add("two", real=2e-3)
+    checked: list[slice] = []
+    pilot = Pilot(_systems(128), rtol=1e-8, total=2000, keep=True, check=checked.append)
+    pilot.run()
+    assert [place.stop - place.start for place in checked] == [32, 32, 16, 16]
+    assert checked[-1].stop == sum(len(part.values) for part in pilot.solved)
+
+
 def test_a_set_that_is_soon_done_or_has_one_candidate_is_not_piloted(workshop):
     workshop.add("one", real=WORTH / 2000)
     workshop.add("two", real=WORTH / 2000, expected=WORTH / 1500)
@@ -152,7 +165,8 @@ def test_setting_up_counts_for_small_sets_and_not_for_large_ones(workshop):
 
 
 def test_a_sample_that_the_chosen_method_leaves_is_solved_by_another_and_counted(workshop, monkeypatch):
-    workshop.add("frail", real=1e-3, unsolved={3, 150})
+    workshop.add("frail", real=10e-3, unsolved={3, 150})
+    workshop.add("slow", real=30e-3)
     system = _systems(200)
     solution = solve(system, rtol=1e-10)
     assert solution.method == "frail"

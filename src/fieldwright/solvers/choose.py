@@ -92,11 +92,9 @@ def solve(
     parts: list[Solution] = []
     notes: tuple[str, ...] = ()
     if method == "auto":
-        # A method that leaves samples alone which hold a NaN is only known once it is chosen.
-        trial = system.select(slice(0, PILOT_GROUPS * LANES * torch.get_num_threads()))
-        _check_entries(trial)
-        if max_iterations is None and trial.batch < system.batch:
-            pilot = Pilot(trial, rtol=rtol, total=system.batch, guess=start, keep=True, reporter=reporter)
+        if max_iterations is None and system.batch >= PILOT_GROUPS * LANES * torch.get_num_threads():
+            check = lambda place: _check_entries(system, place)  # noqa: E731
+            pilot = Pilot(system, rtol=rtol, total=system.batch, guess=start, keep=True, check=check, reporter=reporter)
             choice, parts = pilot.run(), pilot.solved
         else:
             choice = choose_by_rules(system, rtol, system.batch)
@@ -110,7 +108,7 @@ def solve(
     # it, go on spinning for a while beside those of the solver.
     late = method == "multigrid"
     if not late:
-        _check_entries(system, first=done)
+        _check_entries(system, slice(done, None))
     if rest.batch > 0:
         announce_compilation(reporter, method)
         following = None if start is None else start[done:]
@@ -186,9 +184,9 @@ def _checked_guess(
     return torch.where(solvable, guess.to(system.rhs), 0.0)
 
 
-def _check_entries(system: StencilSystem, first: int = 0) -> None:
-    """Look at the samples from ``first`` on: numbers are finite, and diagonals of definite matrices positive."""
-    part = system.select(slice(first, None))
+def _check_entries(system: StencilSystem, place: slice = slice(None)) -> None:
+    """Look at some of the samples: every number is finite, and diagonals of definite matrices are positive."""
+    part = system.select(place)
     try:
         part.check_finite()
     except SolverError:
@@ -197,7 +195,7 @@ def _check_entries(system: StencilSystem, first: int = 0) -> None:
     if system.kind == "spd":
         positive = (part.diagonal > 0).flatten(1).all(1)
         if not bool(positive.all()) and not (system.nullspace and system.unknowns == 1):
-            sample = first + int((~positive).nonzero()[0])
+            sample = (place.start or 0) + int((~positive).nonzero()[0])
             raise SolverError(f"system: sample {sample} is called positive definite, but its diagonal is not positive")
 
 

@@ -142,12 +142,16 @@ class _Group:
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.method = multigrid_2d if len(shape) == 2 else multigrid_3d
-        self.grid = layout(shape)
-        hierarchy = self.method.Hierarchy.of(shape)
+        self.shape, self.grid = shape, layout(shape)
+        self._clear()
+
+    def _clear(self) -> None:
+        """Arrays of zeros."""
+        hierarchy = self.method.Hierarchy.of(self.shape)
         self.double, self.size = hierarchy.double, int(hierarchy.table[0, self.method.SIZE])
         self.arrays = [getattr(hierarchy, field.name) for field in fields(hierarchy)]
-        self.padded = np.zeros((LANES, padded_size(shape)))
-        self.row = aligned(shape[-1] // LANES + 1, np.float64)
+        self.padded = np.zeros((LANES, padded_size(self.shape)))
+        self.row = aligned(self.shape[-1] // LANES + 1, np.float64)
         self.scalars = aligned(SCALARS, np.float64)
 
     def solve(self, batch: _Batch, samples: np.ndarray, *, rtol: float, limit: int, nullspace: bool) -> None:
@@ -171,6 +175,9 @@ class _Group:
             add_corrections(self.double, len(shifts), self.size, self.grid, self.padded, norms, active, nullspace)
         unpack(batch.values, samples, self.grid, self.padded)
         batch.counts[samples], batch.residuals[samples] = counts, sizes
+        # A NaN would stay in its lane: directions begin as 0 times what the last sample left.
+        if not np.isfinite(sizes).all():
+            self._clear()
 
 
 def _neighbours(dimension: int) -> list[tuple[int, ...]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -35,8 +36,9 @@ CLOSE, ROUNDS = 1.3, 3
 # off after so many iterations.
 HOPELESS, PROBED = 3.0, 4
 LAST_RESORT = "scipy"
-# Seconds of predicted work from which on trials, which take some milliseconds, may pay.
-WORTH = 0.1
+# Seconds of predicted work from which on trials may pay, and how long a trial should take at least: every call sets up
+# its memory, which takes milliseconds.
+WORTH, TRIAL = 1.0, 0.02
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ class Pilot:
     ``total``  systems of the whole set, of which the batch may be a part
     ``keep``   every trial takes systems that no other has taken, and ``solved`` holds their solutions one after the
                other; otherwise all trials take the first systems
+    ``check``  is called with the place of systems before they are first tried
     """
 
     def __init__(
@@ -118,12 +121,13 @@ class Pilot:
         total: int,
         keep: bool,
         guess: Float[Tensor, "batch *space"] | None = None,
+        check: Callable[[slice], None] = lambda place: None,
         reporter: Reporter = SILENT,
     ) -> None:
         self.solved: list[Solution] = []
         self._done = 0
         self._system, self._rtol, self._total, self._keep = system, rtol, total, keep
-        self._guess, self._reporter = guess, reporter
+        self._guess, self._check, self._reporter = guess, check, reporter
         self._costs = ranked(system, rtol, total)
         self._trials: dict[str, _Trials] = {}
         self._spent = 0.0
@@ -179,19 +183,23 @@ class Pilot:
     def _begin(self, name: str) -> None:
         """The first trials of a method: one that also makes ready what is kept, and one that is timed."""
         self._trials[name] = _Trials(self._costs[name])
-        setup, best = self._scaled(self._costs[name]).setup, self._best
+        setup, best = self._scaled(self._costs[name]).setup + preparation_seconds(name), self._best
         announce_compilation(self._reporter, name)
         if best is None:
             self._try(name)
             self._try(name, timed=True)
             return
-        limit = PROBED if TABLE[name].iterative else None
-        each = self._try(name, limit) - setup / self._unit(name)
-        if limit is not None:
-            # Cut off or not, a trial has made so many iterations; how many would still be worth it?
-            limit = math.floor(HOPELESS * best * limit / each)
+        iterative = TABLE[name].iterative
+        each = self._try(name, PROBED if iterative else None) - setup / self._unit(name)
+        limit = self._worth(name, each, best) if iterative else None
         if each <= HOPELESS * best and limit != 0 and self._room(name, 1):
             self._try(name, limit, timed=True)
+
+    def _worth(self, name: str, probe: float, best: float) -> int:
+        """Iterations after which a method is hopeless, by what a system took in a trial cut off after `PROBED`."""
+        cost = self._costs[name]
+        slowness = probe / (cost.base + cost.iteration * PROBED)
+        return max(0, math.floor((HOPELESS * best / slowness - cost.base) / cost.iteration))
 
     def _try_close_ones_again(self) -> bool:
         """Another timed trial of each method close to the best; False where there is no question or no room left."""
@@ -206,8 +214,10 @@ class Pilot:
         return True
 
     def _unit(self, name: str) -> int:
-        """Systems of one trial: as many as keep every thread busy."""
-        return min(TABLE[name].together * torch.get_num_threads(), self._system.batch)
+        """Systems of one trial: groups that keep every thread busy, and enough of them to time."""
+        group = TABLE[name].together * torch.get_num_threads()
+        groups = max(1, round(TRIAL / (group * self._scaled(self._costs[name]).system)))
+        return min(group * groups, self._system.batch)
 
     def _try(self, name: str, limit: int | None = None, *, timed: bool = False) -> float:
         """Seconds a system on the next systems; what was solved is kept, and a timed trial that was not cut off counts.
@@ -216,8 +226,9 @@ class Pilot:
         """
         unit = self._unit(name)
         first = self._done if self._keep else 0
-        some = self._system.select(slice(first, first + unit))
-        guess = None if self._guess is None else self._guess[first : first + unit]
+        place = slice(first, first + unit)
+        self._check(place)
+        some, guess = self._system.select(place), None if self._guess is None else self._guess[place]
         self._wait()
         start = time.perf_counter()
         solution = TABLE[name].solve(some, rtol=self._rtol, guess=guess, max_iterations=limit)
