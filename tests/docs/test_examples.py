@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from fieldwright.datasets import FieldDataset
 from fieldwright.norms import relative_l2
 from fieldwright.pipeline import run
 from fieldwright.recipe import load_recipe
@@ -55,6 +56,32 @@ def test_own_problem_runs_from_its_recipe(example, tmp_path):
     source = surrogate.problem.sample(range(2), seed=5)
     certified = surrogate.solve(source, rtol=1e-6)
     assert bool((certified.solution.residual <= 1e-6).all())
+
+
+def test_own_problem_in_time_takes_under_forty_lines():
+    assert len((EXAMPLES / "fisher.py").read_text().splitlines()) < 40
+
+
+def test_own_problem_in_time_grows_logistically_where_it_is_uniform_and_mode_by_mode_where_it_is_thin(example):
+    problem = example("fisher").Fisher(resolution=64, diffusivity=20.0, growth=0.5, duration=4.0, frames=4)
+    x = problem.grid.axis(0) * 2 * math.pi / 100
+    uniform, thin = torch.full_like(x, 0.2), 1e-9 * torch.cos(3 * x)
+    states, solution = problem.trajectory(torch.stack([uniform, thin])[:, None], rtol=1e-9)
+    assert bool(solution.converged.all())
+    grown = torch.exp(0.5 * problem.times)[:, None]
+    torch.testing.assert_close(
+        states[0, :, 0], 0.2 * grown / (0.8 + 0.2 * grown) * torch.ones_like(x), rtol=1e-8, atol=0
+    )
+    rate = 0.5 - 20.0 * (3 * 2 * math.pi / 100) ** 2
+    expected = thin * torch.exp(rate * problem.times)[:, None]
+    torch.testing.assert_close(states[1, :, 0], expected, rtol=1e-6, atol=1e-15)
+
+
+def test_own_problem_in_time_generates_from_its_recipe(example, tmp_path):
+    asked = ["data.train=3", "data.valid=1", "data.test=1", "problem.resolution=64", "problem.growth=[0.5, 2]"]
+    run(load_recipe("fisher.yaml", asked), tmp_path / "run", until="generate")
+    data = FieldDataset(tmp_path / "run" / "dataset", "train")
+    assert (data.input_names, data.output_names, len(data)) == (["density", "growth"], ["density"], 30)
 
 
 def test_own_operator_runs_from_the_command_line(example, tmp_path):

@@ -52,9 +52,9 @@ PROBLEMS: dict[str, type[Problem]] = {
     "kuramoto_sivashinsky": KuramotoSivashinsky,
     "navier_stokes": NavierStokes,
     "poisson": Poisson,
+    "porous_medium": PorousMedium,
     "shallow_water": ShallowWater,
     "thermal": Thermal,
-    "porous_medium": PorousMedium,
     "tumor_growth": TumorGrowth,
     "wave": Wave,
 }
