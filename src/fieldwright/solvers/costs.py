@@ -51,11 +51,12 @@ def spectral_cost(system: StencilSystem, rtol: float) -> Cost:
 
 
 def direct_cost(system: StencilSystem, rtol: float) -> Cost:
-    """Elimination in float32, then two to four corrections, which take their time from the memory."""
+    """Elimination in float32, then two to five corrections, which take their time from the memory."""
     n = system.unknowns
     work, entries = elimination(system)
     correction = entries * 4 / 2.5e10 + n * 6e-9
-    return Cost(2.5e-6 * n, n * 1.5e-8 + work / 2.8e10, correction, 1 + _digits(rtol) / 5)
+    corrections = (2.5 if system.kind == "symmetric" else 1) + _digits(rtol) / 5
+    return Cost(2.5e-6 * n, n * 1.5e-8 + work / 2.8e10, correction, corrections)
 
 
 def same_matrix_cost(system: StencilSystem, rtol: float) -> Cost:

@@ -32,9 +32,9 @@ BUDGET = 0.04
 UNCERTAINTY = 2.5
 # Methods this close are tried again, so many times.
 CLOSE, ROUNDS = 1.3, 3
-# A method whose first trial took so many times the best one's is not tried again; that of an iterative method is cut
-# off after so many iterations.
-HOPELESS, PROBED = 3.0, 4
+# A method whose first trial took so many times the best one's is not tried again. The first trial of an iterative method
+# is cut off after so many iterations.
+HOPELESS, PROBED = 2.0, 4
 LAST_RESORT = "scipy"
 # Seconds of predicted work from which on trials may pay, and how long a trial should take at least: every call sets up
 # its memory, which takes milliseconds.

@@ -96,7 +96,7 @@ def transform(
     values, residual, iterations = (torch.cat(column)[: system.batch] for column in zip(*parts, strict=True))
     residual = torch.where(of_one_matrix(system).to(residual.device), residual, torch.inf)
     seconds = time.perf_counter() - start
-    return Solution(values, residual <= rtol, iterations, residual, seconds, "transform")
+    return Solution(values, residual <= rtol, iterations.cpu(), residual, seconds, "transform")
 
 
 def _solve_block(
