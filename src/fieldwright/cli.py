@@ -110,6 +110,7 @@ def generate(
 ) -> None:
     """Draw and solve a dataset alone: samples=N training samples, or the splits data.train, data.valid, data.test."""
     from fieldwright.datasets import Cluster
+    from fieldwright.datasets.allocator import keep_freed_memory
     from fieldwright.pipeline import estimate_stage, generate_stage, plain
     from fieldwright.recipe import load_recipe, recipe_name
 
@@ -130,6 +131,7 @@ def generate(
         raise InputError("--nodes and --cores are for --plan; where shards are made, --cluster says")
     if cluster_option and cluster is None:
         raise InputError("--cluster-option is for --cluster slurm")
+    keep_freed_memory()
     where = None if cluster is None else Cluster(cluster, _pairs(cluster_option or []), cluster_timeout)
     summary = generate_stage(chosen, path, counts=counts, device=device, cluster=where, reporter=_reporter(quiet))
     facts = {**plain(summary), "samples": sum(summary.samples.values()), "splits": summary.samples, "path": str(path)}

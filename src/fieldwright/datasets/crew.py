@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 import fieldwright
+from fieldwright.datasets.allocator import keep_freed_memory
 from fieldwright.datasets.cluster import Cluster, Connection, connected
 from fieldwright.datasets.order import Order
 from fieldwright.datasets.plan import PLAN_FILE, Plan, Record, Shard, finished, read_plan
@@ -161,6 +162,7 @@ def make_remotely(order: Order, shard: Shard) -> Record:
     record = finished(root, shard)
     if record is not None:
         return record
+    keep_freed_memory()
     problem = order.problem()
     _compile_once(problem, order.plan, shard)
     return make_shard(problem, order.plan, root, shard)

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from fieldwright.datasets.allocator import keep_freed_memory
 from fieldwright.datasets.order import Order
 from fieldwright.datasets.plan import Plan, Shard
 from fieldwright.datasets.settle import sample_bytes
@@ -156,6 +157,7 @@ def answer() -> None:
     """What a child does: set up, say when that is done, and measure at every line that it is told."""
     text, number = json.loads(sys.stdin.readline())
     order = Order.from_json(text)
+    keep_freed_memory()  # as workers do
     try:
         with one_torch_thread():
             problem = order.problem()
