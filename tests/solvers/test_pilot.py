@@ -25,8 +25,8 @@ class Workshop:
     now: float = 0.0
     solved: dict[str, list[int]] = field(default_factory=dict)
 
-    def method(self, name, *, real, expected=None, setup=0.0, iterative=False, unsolved=(), together=8):
-        """A method that takes ``real`` seconds a system, of which the rules expect ``expected``.
+    def method(self, name, *, real, expected=None, setup=0.0, call=0.0, iterative=False, unsolved=(), together=8):
+        """A method that takes ``real`` seconds a system and ``call`` every time; the rules expect ``expected`` a system.
 
         ``unsolved`` samples, counted over all its calls, it leaves with a NaN.
         """
@@ -39,7 +39,7 @@ class Workshop:
                 nothing = torch.zeros_like(system.rhs)
                 lost = torch.zeros(system.batch, dtype=torch.bool)
                 return replace(reference(system, rtol=rtol), values=nothing, converged=lost)
-            self.now += system.batch * real + (setup if not samples else 0.0)
+            self.now += call + system.batch * real + (setup if not samples else 0.0)
             solution = reference(system, rtol=rtol)
             values = solution.values.clone()
             for i in range(system.batch):
@@ -120,7 +120,7 @@ def test_an_iterative_method_is_cut_off_where_it_has_become_hopeless(workshop):
     workshop.add("fast", real=1e-3)
     workshop.add("endless", real=1.0, expected=1.2e-3, iterative=True)
     before = workshop.now
-    choice = choose(_systems(128), total=1000)
+    choice = Pilot(_systems(128), rtol=1e-8, total=1000, keep=True).run()
     assert choice.method == "fast"
     assert "endless" not in choice.rates
     # Two trials of "fast", and the iterations of "endless" that were thought to take three times as long.
@@ -162,6 +162,14 @@ def test_setting_up_counts_for_small_sets_and_not_for_large_ones(workshop):
     workshop.add("prepared", real=1e-3, setup=1.0)
     assert choose(_systems(128), total=500).method == "at once"
     assert choose(_systems(128), total=5000).method == "prepared"
+
+
+def test_what_a_call_costs_does_not_count_against_a_method_of_which_few_systems_are_at_hand(workshop):
+    workshop.add("steady", real=1.5e-3)
+    workshop.add("nimble", real=1e-3, expected=1.6e-3, call=5e-3)
+    choice = choose(_systems(16), total=10_000)
+    assert choice.method == "nimble"
+    assert choice.rates["nimble"] == pytest.approx(1e3)
 
 
 def test_a_sample_that_the_chosen_method_leaves_is_solved_by_another_and_counted(workshop, monkeypatch):
