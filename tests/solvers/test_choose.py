@@ -86,6 +86,7 @@ def test_a_sample_the_method_cannot_solve_is_mended_and_counted(monkeypatch):
     solution = solve(system, method="spectral")
     assert solution.failed == []
     assert solution.fallbacks == 2
+    assert solution.notes == ("2 samples, the first 1, left unsolved by spectral, went to direct",)
     assert torch.allclose(solution.values, exact(system), rtol=1e-7)
 
 
@@ -106,6 +107,7 @@ def test_a_singular_sample_is_reported_and_its_neighbours_are_solved():
     for method in ("multigrid", "spectral", "direct", "scipy"):
         solution = solve(replace(system, coefficients=coefficients), method=method)
         assert solution.failed == [1]
+        assert "unsolved: sample 1 (residual " in solution.notes[-1]
 
 
 def _lame(system, *, rtol, guess=None, max_iterations=None):

@@ -26,7 +26,7 @@ class Workshop:
     solved: dict[str, list[int]] = field(default_factory=dict)
 
     def method(self, name, *, real, expected=None, setup=0.0, call=0.0, iterative=False, unsolved=(), together=8):
-        """A method that takes ``real`` seconds a system and ``call`` every time; the rules expect ``expected`` a system.
+        """A method that takes ``real`` seconds a system and ``call`` a call; the rules expect ``expected`` a system.
 
         ``unsolved`` samples, counted over all its calls, it leaves with a NaN.
         """

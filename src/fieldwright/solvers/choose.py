@@ -118,7 +118,18 @@ def solve(
         _check_entries(system)
     if max_iterations is None:
         solution = _mend(system, solution, method, rtol)
+        notes += _remarks(solution)
     return replace(solution, notes=solution.notes + notes)
+
+
+def _remarks(solution: Solution) -> tuple[str, ...]:
+    """One sentence for the samples that no method solved."""
+    failed = solution.failed
+    if not failed:
+        return ()
+    listed = ", ".join(map(str, failed[:10])) + (f" and {len(failed) - 10} more" if len(failed) > 10 else "")
+    residual = float(solution.residual[failed[0]])
+    return (f"unsolved: sample {listed} (residual {residual:.2g}); such a matrix is singular, or nearly so",)
 
 
 def _joined(parts: list[Solution], method: str) -> Solution:
@@ -147,6 +158,7 @@ def _mend(system: StencilSystem, solution: Solution, method: str, rtol: float) -
     if len(failed) == 0 or method in FALL_BACKS:
         return solution
     values, residual, seconds = solution.values.clone(), solution.residual.clone(), solution.seconds
+    notes = solution.notes
     left = system.select(failed.to(system.rhs.device))
     for name in FALL_BACKS:
         too_large = name == LAST_RESORT and system.unknowns > FALL_BACK_UNKNOWNS
@@ -158,6 +170,8 @@ def _mend(system: StencilSystem, solution: Solution, method: str, rtol: float) -
         chosen = failed[better]
         values[chosen], residual[chosen] = mended.values[better].to(values), mended.residual[better].to(residual)
         seconds += mended.seconds
+        some = "sample" if len(failed) == 1 else "samples, the first"
+        notes += (f"{len(failed)} {some} {int(failed[0])}, left unsolved by {method}, went to {name}",)
         break
     return replace(
         solution,
@@ -166,6 +180,7 @@ def _mend(system: StencilSystem, solution: Solution, method: str, rtol: float) -
         converged=residual <= rtol,
         seconds=seconds,
         fallbacks=solution.fallbacks + len(failed),
+        notes=notes,
     )
 
 
