@@ -71,12 +71,14 @@ def fieldwright_code(threads: int) -> Callable[[Any, dict], Run]:
         spectrum = problem.waves.forward(inputs)
         step = ask["duration"] / ask["steps"]
 
-        def flow(place: int) -> torch.Tensor:
-            one = inputs[place : place + 1]
-            return problem.stepper(one, step, spectrum.dtype)(spectrum[place : place + 1], ask["steps"])
+        def block(place: slice) -> torch.Tensor:
+            return problem.stepper(inputs[place], step, spectrum.dtype)(spectrum[place], ask["steps"])
+
+        share = -(-len(inputs) // threads)
+        places = [slice(i, i + share) for i in range(0, len(inputs), share)]
 
         def advance() -> list[torch.Tensor]:
-            return on_threads(flow, range(len(inputs)))
+            return on_threads(block, places)
 
         return advance, lambda end: problem.waves.backward(torch.cat(end))[:, 0].double().numpy()
 
