@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-import fieldwright
 from fieldwright.datasets.allocator import keep_freed_memory
 from fieldwright.datasets.cluster import Cluster, Connection, connected
-from fieldwright.datasets.order import Order
+from fieldwright.datasets.order import VERSION, Order
 from fieldwright.datasets.plan import PLAN_FILE, Plan, Record, Shard, finished, read_plan
 from fieldwright.datasets.shards import make_chunk, make_shard
 from fieldwright.errors import ClusterError, FieldwrightError
@@ -151,10 +150,8 @@ def make_remotely(order: Order, shard: Shard) -> Record:
     Errors: `ClusterError` where the worker is not one for this dataset, and what `make_shard` raises.
     """
     here, root = socket.gethostname(), Path(order.root)
-    if fieldwright.__version__ != order.version:
-        raise ClusterError(
-            f"the worker on {here} has fieldwright {fieldwright.__version__}, which is not this {order.version}"
-        )
+    if order.version != VERSION:
+        raise ClusterError(f"the worker on {here} has fieldwright {VERSION}, which is not this {order.version}")
     if not _wait_for(lambda: (root / PLAN_FILE).is_file(), _PATIENCE_SECONDS):
         raise ClusterError(f"the worker on {here} does not see {root}; the directory must be on a disk that all share")
     if read_plan(root) != order.plan:

@@ -7,14 +7,16 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import fieldwright
 from fieldwright.datasets.plan import Plan
 from fieldwright.errors import InputError
 from fieldwright.problems import Problem
 from fieldwright.problems.named import named_problem
+
+VERSION = metadata.version("fieldwright")
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Order:
     plan: Plan
     root: str
     folders: tuple[str, ...]
-    version: str = fieldwright.__version__
+    version: str = VERSION
 
     @classmethod
     def of(cls, plan: Plan, root: Path) -> Order:
@@ -50,6 +52,7 @@ class Order:
 
     @classmethod
     def from_json(cls, text: str) -> Order:
+        """The order that `to_json` wrote."""
         facts: Mapping[str, Any] = json.loads(text)
         return cls(Plan(**facts["plan"]), facts["root"], tuple(facts["folders"]), facts["version"])
 

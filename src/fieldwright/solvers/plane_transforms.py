@@ -49,6 +49,7 @@ class PlaneTransforms:
         return torch.view_as_complex(spectra)
 
     def backward(self, spectra: Complex[Tensor, "count kx ky"]) -> Float[Tensor, "count x y"]:
+        """The fields of the coefficients that `forward` gives."""
         nx, ny, _, _ = self._sizes
         given = torch.view_as_real(spectra.resolve_conj().contiguous())
         fields = given.new_empty(len(given), nx, ny)
