@@ -88,7 +88,10 @@ def generate(
         problem, counts=counts, seed=seed, solver=solver, rtol=rtol, shard_samples=shard_samples, device=device
     )
     existing = read_plan(root)
-    if existing is not None:
+    if existing is None:
+        # A wish beyond the disk is refused before its shards, millions perhaps, are looked for one by one.
+        check_room(root, sample_bytes(problem) * sum(wanted.counts.values()))
+    else:
         wanted.check_same(existing, root)
     missing = _missing(wanted, root)
     check_room(root, sample_bytes(problem) * _samples(missing))
