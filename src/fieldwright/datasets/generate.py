@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fieldwright.atomic import PARTIAL
 from fieldwright.datasets.content import entries
@@ -17,8 +17,8 @@ from fieldwright.datasets.locking import alone
 from fieldwright.datasets.plan import PLAN_FILE, Plan, Record, Shard, finished, read_plan
 from fieldwright.datasets.settle import asked_plan, sample_bytes, settled_plan
 from fieldwright.datasets.shards import make_chunk
-from fieldwright.datasets.statistics import STATISTICS_FILE, FieldMoments, Moments, merged_table, write_table
-from fieldwright.errors import DataError, SolverError, StorageError
+from fieldwright.datasets.statistics import STATISTICS_FILE, merged_table, recorded_moments, write_table
+from fieldwright.errors import SolverError, StorageError
 from fieldwright.problems import Problem
 from fieldwright.progress import SILENT, Reporter
 from fieldwright.solvers import announce_compilation
@@ -203,18 +203,8 @@ def _write_statistics(problem: Problem, root: Path, records: list[tuple[Shard, R
     if not train:
         return
     orders = {entry.name: int(bool(entry.members[0].vector)) for entry in entries(problem)}
-    moments = (_moments(root, shard, record.moments or {}, orders) for shard, record in train)
+    moments = (recorded_moments(root, shard, record, orders) for shard, record in train)
     write_table(root, merged_table(moments, orders, problem.grid.dimension))
-
-
-def _moments(root: Path, shard: Shard, facts: Mapping[str, Any], names: Iterable[str]) -> dict[str, FieldMoments]:
-    try:
-        return {
-            name: FieldMoments(Moments.from_dict(facts[name]["values"]), Moments.from_dict(facts[name]["changes"]))
-            for name in names
-        }
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{root / shard.record}: is damaged ({error})") from error
 
 
 def _clear_partial(root: Path) -> None:

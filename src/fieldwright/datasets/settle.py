@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fieldwright.datasets.plan import SPLIT_ORIGINS, SPLIT_SAMPLES, Plan, read_plan
+from fieldwright.datasets.store import storage_unit
 from fieldwright.errors import InputError
 from fieldwright.problems import PROBLEMS, Problem
 from fieldwright.progress import Reporter
@@ -24,8 +25,6 @@ from fieldwright.solvers.threads import one_torch_thread
 _PILOT_SAMPLES = 16
 _PILOT_UNKNOWNS = 1 << 25
 _SHARD_BYTES = 1 << 28
-# The Well's normalisers clip standard deviations at 1e-4; a field ten times larger than that is safe.
-_LEAST_NATURAL_SCALE = 1e-3
 
 # Unknowns drawn and solved together by one thread. In steady problems a chunk's coefficients then stay in a core's
 # share of the cache: at 64^2 chunks of 64 samples are assembled and solved twice as fast as chunks of 256. In time a
@@ -150,14 +149,7 @@ def _scales(problem: Problem, inputs: Tensor, states: Tensor) -> dict[str, float
         # The components of a vector are one array on disk and share its unit.
         components = [f.name for f in (*problem.inputs, *problem.outputs) if f.vector == vector]
         sizes |= dict.fromkeys(components, max(sizes[name] for name in components))
-    return {name: _storage_unit(size) for name, size in sizes.items()}
-
-
-def _storage_unit(size: float) -> float:
-    """1 for a field of ordinary size; for a tiny one the power of two below it, which scales without rounding."""
-    if size >= _LEAST_NATURAL_SCALE or size == 0 or not math.isfinite(size):
-        return 1.0
-    return 2.0 ** math.floor(math.log2(size))
+    return {name: storage_unit(size) for name, size in sizes.items()}
 
 
 def _root_mean_square(array: Tensor) -> float:

@@ -98,10 +98,7 @@ def store_shard(
         numbers = {name: np.concatenate([part.numbers[name] for part in full]) for name in full[0].numbers}
         arrays = [_joined([part.arrays for part in full], place) for place in range(len(full[0].arrays))]
         content = shard_content(problem, plan, arrays, numbers, per_sample)
-        moments = {
-            name: {"values": found.values.to_dict(), "changes": found.changes.to_dict()}
-            for name, found in content_moments(content).items()
-        }
+        moments = {name: found.to_dict() for name, found in content_moments(content).items()}
         file = root / shard.file
         digest = write_shard(file, content, writer=writer)
         size = file.stat().st_size

@@ -22,7 +22,9 @@ import yaml
 from fieldwright.atomic import write_atomically
 from fieldwright.datasets.layout import FieldLayout, Layout, read_layouts
 from fieldwright.datasets.mapping import MappedFile
+from fieldwright.datasets.plan import Record, Shard
 from fieldwright.datasets.store import ShardContent
+from fieldwright.errors import DataError
 
 STATISTICS_FILE = "stats.yaml"
 _BLOCK_BYTES = 1 << 24
@@ -84,6 +86,15 @@ class FieldMoments:
 
     values: Moments
     changes: Moments
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a shard's record; `from_dict` reads them back to the bit."""
+        return {"values": self.values.to_dict(), "changes": self.changes.to_dict()}
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> FieldMoments:
+        """Errors: `KeyError` or `TypeError` for what `to_dict` did not write."""
+        return cls(Moments.from_dict(facts["values"]), Moments.from_dict(facts["changes"]))
 
 
 def write_statistics(root: Path) -> None:
@@ -149,6 +160,15 @@ def blocks(layout: Layout, field: FieldLayout) -> Iterator[np.ndarray]:
     step = max(1, _BLOCK_BYTES // (8 * max(1, int(np.prod(field.shape[1:])))))
     for start in range(0, field.shape[0], step):
         yield np.asarray(array[start : start + step], np.float64)
+
+
+def recorded_moments(root: Path, shard: Shard, record: Record, names: Iterable[str]) -> dict[str, FieldMoments]:
+    """The moments of the fields ``names`` that a shard's record holds. Errors: `DataError` for a damaged record."""
+    facts = record.moments or {}
+    try:
+        return {name: FieldMoments.from_dict(facts[name]) for name in names}
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{root / shard.record}: is damaged ({error})") from error
 
 
 def _layout_moments(layout: Layout) -> dict[str, FieldMoments]:

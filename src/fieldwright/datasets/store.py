@@ -19,6 +19,7 @@ Source: The Well, Ohana et al. 2024 (arXiv 2412.00568), format of release 1.2.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,8 @@ from fieldwright.errors import InputError
 from fieldwright.grids import AXES, CONDITIONS, Boundary, Grid
 
 _TEXT = h5py.string_dtype()
+# The Well's normalisers clip standard deviations at 1e-4; a field ten times larger than that is safe.
+_LEAST_NATURAL_SCALE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,13 @@ class ShardContent:
 
     def _leading(self, entry: StoredField | StoredScalar) -> tuple[int, ...]:
         return (self.samples,) * entry.sample_varying + (len(self.times),) * entry.time_varying
+
+
+def storage_unit(size: float) -> float:
+    """1 for a field of ordinary size; for a tiny one the power of two below it, which scales without rounding."""
+    if size >= _LEAST_NATURAL_SCALE or size == 0 or not math.isfinite(size):
+        return 1.0
+    return 2.0 ** math.floor(math.log2(size))
 
 
 def write_shard(path: Path, content: ShardContent, *, writer: str = "") -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,18 +18,14 @@ from fieldwright.datasets.plan import CONVERTED, Plan, Record, Shard, finished, 
 from fieldwright.datasets.read import verify_file
 from fieldwright.datasets.statistics import (
     STATISTICS_FILE,
-    FieldMoments,
-    Moments,
     content_moments,
     merged_table,
+    recorded_moments,
     write_table,
 )
-from fieldwright.datasets.store import ShardContent, StoredField, StoredScalar, write_shard
+from fieldwright.datasets.store import ShardContent, StoredField, StoredScalar, storage_unit, write_shard
 from fieldwright.errors import DataError, InputError
 from fieldwright.progress import Reporter, Stage
-
-# The Well's normalisers clip standard deviations at 1e-4; a field ten times larger than that is safe.
-_LEAST_NATURAL_SCALE = 1e-3
 
 
 def write_native(
@@ -92,16 +87,14 @@ def _settled(source: Source, selections: Mapping[str, Selection], wanted: Plan, 
     if (root / "data").is_dir() and any((root / "data").rglob("*.hdf5")):
         raise DataError(f"{root}: holds a dataset that was not converted; choose another directory, or delete that one")
     pilot = selections[next(iter(wanted.counts))].pieces(0, 1)[0]
-    plan = replace(wanted, scales={v.name: _storage_unit(source, v, pilot) for v in source.variables})
+    plan = replace(wanted, scales={v.name: _piloted_unit(source, v, pilot) for v in source.variables})
     plan.write(root)
     return plan
 
 
-def _storage_unit(source: Source, variable: Variable, pilot: slice) -> float:
-    """1 for a field of ordinary size; for a tiny one the power of two below it, which scales without rounding."""
+def _piloted_unit(source: Source, variable: Variable, pilot: slice) -> float:
     values = variable.read(pilot, source.grid)
-    size = float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
-    return 2.0 ** math.floor(math.log2(size)) if 0 < size < _LEAST_NATURAL_SCALE else 1.0
+    return storage_unit(float(np.sqrt(np.mean(np.square(values, dtype=np.float64)))))
 
 
 def _finish(
@@ -126,10 +119,7 @@ def _finish(
         failed=[],
         worst_residual=0.0,
         solve_seconds=0.0,
-        moments={
-            name: {"values": found.values.to_dict(), "changes": found.changes.to_dict()}
-            for name, found in content_moments(content).items()
-        },
+        moments={name: found.to_dict() for name, found in content_moments(content).items()},
     )
     record.write(root / shard.record)
     stage.advance(count)
@@ -138,24 +128,13 @@ def _finish(
 
 def _write_statistics(source: Source, root: Path, shards: list[Shard]) -> None:
     """From the moments in the records of the train split, which takes no look at the data."""
-    train = [shard for shard in shards if shard.split == "train"]
+    records = ((shard, finished(root, shard)) for shard in shards if shard.split == "train")
+    train = [(shard, record) for shard, record in records if record is not None]
+    if not train:
+        return
     orders = {variable.name: variable.order for variable in source.variables}
-    if train:
-        write_table(
-            root, merged_table((_moments(root, shard, orders) for shard in train), orders, source.grid.dimension)
-        )
-
-
-def _moments(root: Path, shard: Shard, names: Iterable[str]) -> dict[str, FieldMoments]:
-    record = finished(root, shard)
-    facts = (record.moments if record is not None else None) or {}
-    try:
-        return {
-            name: FieldMoments(Moments.from_dict(facts[name]["values"]), Moments.from_dict(facts[name]["changes"]))
-            for name in names
-        }
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{root / shard.record}: is damaged ({error})") from error
+    moments = (recorded_moments(root, shard, record, orders) for shard, record in train)
+    write_table(root, merged_table(moments, orders, source.grid.dimension))
 
 
 def _content(source: Source, pieces: list[slice], plan: Plan, count: int) -> ShardContent:
