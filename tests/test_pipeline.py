@@ -17,10 +17,12 @@ import yaml
 from rich.console import Console
 from safetensors.torch import load_file
 
+from decay_problem import Decay
 from fieldwright.analysis import Evaluation
-from fieldwright.datasets import FieldDataset, read_fields, write_fields
+from fieldwright.datasets import FieldDataset, Normalizer, read_fields, write_fields
 from fieldwright.errors import DataError, FieldwrightError, InputError, RecipeError, StorageError
 from fieldwright.norms import relative_l2
+from fieldwright.operators import FourierOperator
 from fieldwright.pipeline import (
     STAGES,
     RunDirectory,
@@ -333,6 +335,28 @@ def test_fields_that_do_not_fit_are_refused(tiny_run, tmp_path, arrays, words):
     with pytest.raises((DataError, InputError), match=words):
         predict_file(tiny_run, tmp_path / "in.npz", tmp_path / "out.npz", device="cpu")
     assert not (tmp_path / "out.npz").exists()
+
+
+@pytest.mark.parametrize("ending", [".npy", ".npz"])
+def test_roll_out_goes_from_file_to_file(tmp_path, ending):
+    problem = Decay()
+    torch.manual_seed(0)
+    operator = FourierOperator(4, 2, modes=2, width=4, layers=1, boundary="periodic", centring="periodic")
+    names = (tuple(f.name for f in problem.inputs), tuple(f.name for f in problem.outputs))
+    inputs, outputs = (Normalizer(torch.zeros(len(n)), torch.ones(len(n)), n) for n in names)
+    surrogate = Surrogate(operator, inputs, outputs, problem)
+    surrogate.save(tmp_path / "run")
+    first = problem.sample(range(3), 7)
+    np.save(tmp_path / "in.npy", first.numpy())
+    predict_file(tmp_path / "run", tmp_path / "in.npy", tmp_path / f"out{ending}", frames=3, device="cpu")
+    arrays = read_fields(tmp_path / f"out{ending}")
+    expected = surrogate.rollout(first, 3).numpy()
+    if ending == ".npy":
+        np.testing.assert_allclose(next(iter(arrays.values())), expected, rtol=1e-6)
+    else:
+        np.testing.assert_allclose(np.stack([arrays["w_x"], arrays["w_y"]], 2), expected, rtol=1e-6)
+    with pytest.raises(InputError, match="not certified"):
+        predict_file(tmp_path / "run", tmp_path / "in.npy", tmp_path / "o.npy", frames=3, rtol=1e-6, device="cpu")
 
 
 def test_negative_permeability_cannot_be_certified(tiny_run, tmp_path):

@@ -214,6 +214,10 @@ def predict(
     solve: Annotated[
         float | None, typer.Option("--solve", help="Certify: solve to this relative residual.", show_default=False)
     ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option("--frames", help="Roll a problem in time out over so many frames.", show_default=False),
+    ] = None,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: Json = False,
@@ -222,7 +226,7 @@ def predict(
     from fieldwright.pipeline import predict_file
 
     target = out or inputs.with_name(f"{inputs.stem}-predicted{inputs.suffix}")
-    facts = predict_file(run, inputs, target, rtol=solve, device=device, reporter=_reporter(quiet))
+    facts = predict_file(run, inputs, target, rtol=solve, frames=frames, device=device, reporter=_reporter(quiet))
     _print(facts, facts["sentence"], as_json=as_json)
 
 

@@ -21,7 +21,7 @@ from fieldwright.datasets import Normalizer
 from fieldwright.errors import DataError, FieldwrightError, InputError, SolverError, StorageError
 from fieldwright.grids import resample
 from fieldwright.operators import load_operator, save_operator
-from fieldwright.problems import PROBLEMS, Problem, SteadyProblem
+from fieldwright.problems import PROBLEMS, EvolutionProblem, Problem, SteadyProblem
 from fieldwright.problems.named import named_problem
 from fieldwright.settings import class_name, first_line
 from fieldwright.solvers import METHODS, Solution, residual_estimate
@@ -168,6 +168,32 @@ class Surrogate:
             same = solution.method if solution.method in METHODS else method
             without = problem.solve(physical, rtol=rtol, method=same)[1].iterations
         return CertifiedSolution(fields, solution, without)
+
+    @torch.no_grad()
+    def rollout(
+        self, inputs: Float[Tensor, "batch channel *space"], frames: int
+    ) -> Float[Tensor, "batch time channel_out *space"]:
+        """The states at 0, 1, ..., ``frames`` intervals: each prediction is the state from which the next goes on.
+
+        What does not evolve stays, a clock among the inputs goes on. States after one that is not finite are NaN.
+
+        Errors: `InputError` as `fields`, for a steady problem, and for less than one frame.
+        """
+        problem = self.problem_for(inputs)
+        if not isinstance(problem, EvolutionProblem):
+            raise InputError("rollout: a steady problem has no next frame; `predict` gives its outputs")
+        if frames < 1:
+            raise InputError(f"rollout: {frames} frames; a whole number of at least 1 is needed")
+        states = inputs.new_full((len(inputs), frames + 1, len(problem.outputs), *problem.grid.shape), torch.nan)
+        states[:, 0] = problem.guess(inputs)
+        alive = torch.arange(len(inputs), device=inputs.device)
+        for frame in range(1, frames + 1):
+            outputs = self.fields(inputs)
+            states[alive, frame] = outputs
+            finite = outputs.flatten(1).isfinite().all(1)
+            alive = alive[finite]
+            inputs = problem.later(inputs[finite], outputs[finite], problem.interval)
+        return states
 
     def problem_for(self, inputs: Tensor) -> Problem:
         """The problem at the inputs' resolution.

@@ -64,6 +64,9 @@ class NoisyTruth:
         fields, solution = self.at(inputs).solve(inputs.double(), rtol=rtol)
         return SimpleNamespace(fields=fields, solution=solution, iterations_without_guess=solution.iterations + 2)
 
+    def rollout(self, inputs: Tensor, frames: int) -> Tensor:
+        raise NotImplementedError("a steady problem has no next frame")
+
 
 @pytest.fixture(scope="session")
 def darcy() -> Darcy:

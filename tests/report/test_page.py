@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hand_made import make_evaluation, make_facts
 
+from fieldwright.analysis import ErrorSummary, RolloutErrors
 from fieldwright.errors import StorageError
 from fieldwright.problems import Field
 from fieldwright.report import render_report, write_report
@@ -217,3 +218,24 @@ def test_numbers_among_the_inputs_are_said_and_not_drawn():
     assert page.count("viscosity 0.0125 m²/s") == count
     assert "Input: viscosity" not in page
     assert page.count("<svg") == render_report(evaluation, make_facts()).count("<svg")
+
+
+@pytest.mark.parametrize("lost", [0, 3, 12])
+def test_roll_outs_have_a_section_of_their_own(lost):
+    errors = 0.01 * np.arange(6) * np.linspace(0.5, 2, 12)[:, None]
+    errors[:lost, 3:] = np.inf
+    kept = errors[lost:, -1]
+    last = ErrorSummary(0.05, 0.09, float(kept.max()), len(kept)) if len(kept) else None
+    evaluation = make_evaluation()
+    assert "roll-out" not in render_report(evaluation, make_facts())
+    rolled = dataclasses.replace(
+        evaluation,
+        rollout=RolloutErrors(frames=5, duration=2.5, trajectories=12, lost=lost, last=last, persistence=0.8),
+        arrays=evaluation.arrays
+        | {"rollout_time": np.linspace(0, 2.5, 6), "rollout_error": errors, "rollout_persistence": np.full(6, 0.8)},
+    )
+    page = render_report(rolled, make_facts())
+    assert page.count("<svg") == render_report(evaluation, make_facts()).count("<svg") + 1
+    assert "How far does a roll-out carry?" in page
+    assert ("ran into NaN or infinity" in page) == (lost > 0)
+    assert ("Rolled out over 5\N{NO-BREAK SPACE}frames its median error is 5.0" in page) == (lost == 0)

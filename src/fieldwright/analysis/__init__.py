@@ -13,6 +13,7 @@ from fieldwright.analysis.evaluation import (
     Evaluation,
     ShownSample,
 )
+from fieldwright.analysis.rollout import RolloutErrors, rollout_errors
 from fieldwright.analysis.timing import Contender, Timing, measure
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Evaluation",
     "EvaluationSettings",
     "FieldErrors",
+    "RolloutErrors",
     "ShownSample",
     "SolverSpeed",
     "SpeedComparison",
@@ -39,5 +41,6 @@ __all__ = [
     "loosest_tolerance",
     "measure",
     "representatives",
+    "rollout_errors",
     "summarise",
 ]

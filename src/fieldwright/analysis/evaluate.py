@@ -16,6 +16,7 @@ from fieldwright.analysis.equal_accuracy import compare_speed
 from fieldwright.analysis.errors import FieldErrors, field_errors, representatives, summarise
 from fieldwright.analysis.estimates import estimate_quality
 from fieldwright.analysis.evaluation import CertifiedSolves, DefectRow, ErrorRow, Evaluation, RowKind, ShownSample
+from fieldwright.analysis.rollout import RolloutErrors, rollout_errors
 from fieldwright.errors import FieldwrightError, TrainingError
 from fieldwright.norms import radial_spectrum, relative_l2
 from fieldwright.problems import EvolutionProblem, Problem, SteadyProblem
@@ -24,6 +25,8 @@ from fieldwright.settings import first_line
 
 FIRST_FRESH_SAMPLE = 1 << 30
 """Samples drawn for the evaluation alone have indices from here on: no dataset reaches them."""
+
+_ROLLOUTS = 32
 
 
 class EvaluationSettings(BaseModel):
@@ -41,7 +44,8 @@ class Evaluated(Protocol):
     """What `evaluate` asks of a surrogate, all in physical units.
 
     ``fields(inputs)`` predicts; ``predict(inputs)`` returns in addition ``error_estimate``, ``error_bound`` and
-    ``residual`` per sample; ``solve(inputs, rtol=...)`` returns ``solution`` and ``iterations_without_guess``.
+    ``residual`` per sample; ``solve(inputs, rtol=...)`` returns ``solution`` and ``iterations_without_guess``;
+    ``rollout(inputs, frames)`` returns the states of a problem in time, the first included.
     """
 
     @property
@@ -52,6 +56,8 @@ class Evaluated(Protocol):
     def predict(self, inputs: Tensor) -> Any: ...
 
     def solve(self, inputs: Tensor, rtol: float = 1e-6) -> Any: ...
+
+    def rollout(self, inputs: Tensor, frames: int) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -155,6 +161,7 @@ def evaluate(
         baseline_seconds=baseline_seconds,
         reporter=reporter,
     )
+    rollout, rollout_arrays = _rolled_out(surrogate, problem, settings.samples, seed)
     return Evaluation(
         grid=grid,
         inputs=problem.inputs,
@@ -166,7 +173,8 @@ def evaluate(
         certified=_certified(surrogate, test_inputs[: min(settings.samples, 32)], certified_rtol),
         shown=tuple(ShownSample(label, i, float(errors.l2[i])) for label, i in shown.items()),
         seconds=time.perf_counter() - start,
-        arrays=arrays,
+        rollout=rollout,
+        arrays=arrays | rollout_arrays,
     )
 
 
@@ -230,11 +238,30 @@ def _fresh_instances(problem: Problem, samples: int, seed: int) -> tuple[Tensor,
         inputs = problem.sample(range(FIRST_FRESH_SAMPLE, FIRST_FRESH_SAMPLE + samples), seed)
         outputs, solution = problem.solve(inputs)
         return inputs, outputs.cpu(), solution.converged.cpu()
-    count = max(1, samples // problem.frames)
+    first, states, converged = _fresh_trajectories(problem, max(1, samples // problem.frames), seed)
+    begun = [problem.later(first, states[:, i], float(problem.times[i])) for i in range(problem.frames)]
+    return torch.cat(begun), states[:, 1:].transpose(0, 1).flatten(0, 1), converged.repeat(problem.frames)
+
+
+def _fresh_trajectories(problem: EvolutionProblem, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """First instances, states and which are solved, of ``count`` trajectories that no dataset holds."""
     first = problem.sample(range(FIRST_FRESH_SAMPLE, FIRST_FRESH_SAMPLE + count), seed)
     states, solution = problem.trajectory(first)
-    begun = [problem.later(first, states[:, i], float(problem.times[i])) for i in range(problem.frames)]
-    return torch.cat(begun), states[:, 1:].transpose(0, 1).flatten(0, 1), solution.converged.repeat(problem.frames)
+    return first, states, solution.converged
+
+
+def _rolled_out(
+    surrogate: Evaluated, problem: Problem, samples: int, seed: int
+) -> tuple[RolloutErrors | None, dict[str, np.ndarray]]:
+    """Errors of roll-outs over the length of a stored trajectory; None for a steady problem, a problem of one frame,
+    and where no reference converged."""
+    if not isinstance(problem, EvolutionProblem) or problem.frames == 1:
+        return None, {}
+    first, states, converged = _fresh_trajectories(problem, min(samples, _ROLLOUTS), seed)
+    if not bool(converged.any()):
+        return None, {}
+    kept = converged.to(first.device)
+    return rollout_errors(surrogate, problem, first[kept], states[kept])
 
 
 def _energy_error(problem: Problem, inputs: Tensor, fields: Tensor, truth: Tensor) -> Float[Tensor, " batch"]:

@@ -22,6 +22,7 @@ from fieldwright.analysis.break_even import break_even
 from fieldwright.analysis.equal_accuracy import SolverKind, SpeedComparison
 from fieldwright.analysis.errors import ErrorSummary
 from fieldwright.analysis.estimates import EstimateQuality
+from fieldwright.analysis.rollout import RolloutErrors
 from fieldwright.atomic import write_atomically
 from fieldwright.errors import DataError
 from fieldwright.grids import Grid
@@ -95,10 +96,11 @@ class Evaluation:
     ``errors``     the test set first, then out of distribution, then other resolutions
     ``mean_field`` median relative L2 error of always answering the test set's mean output: what no learning reaches
     ``certified``  iterations that the prediction saves a solver, or why that could not be measured
+    ``rollout``    of a problem in time, errors when predictions go on from predictions; of another one None
 
     ``arrays``, all float: ``inputs, truth, prediction`` (shown sample, channel, *space); ``wavenumber,
     error_spectrum, truth_spectrum`` (bin), means over the test set; ``estimate_i, error_i`` (relative L2) and
-    ``bound_i, energy_error_i`` (relative energy norm) by sample for row i of ``errors``.
+    ``bound_i, energy_error_i`` (relative energy norm) by sample for row i of ``errors``; those of `rollout_errors`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
@@ -113,6 +115,7 @@ class Evaluation:
     certified: CertifiedSolves | str
     shown: tuple[ShownSample, ...]
     seconds: float
+    rollout: RolloutErrors | None = None
     arrays: dict[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
 
     @property

@@ -24,15 +24,18 @@ def predict_file(
     target: Path,
     *,
     rtol: float | None = None,
+    frames: int | None = None,
     device: str = "auto",
     reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
     """Read input fields from ``source``, predict, and write outputs with their error estimates to ``target``.
 
-    With ``rtol`` the outputs are certified: solved to that relative residual, from the prediction. A file of one array
-    holds (sample, *space) or (sample, channel, *space), or one sample without its axis; a file of named arrays holds
-    one (sample, *space) per input field. ``target`` gets an array per output field, and ``error_estimate``,
-    ``error_bound`` and ``residual`` per sample where its format holds names.
+    With ``rtol`` the outputs are certified: solved to that relative residual, from the prediction. With ``frames`` a
+    problem in time is rolled out, and the outputs have a time axis after the sample's, the first state included.
+
+    A file of one array holds (sample, *space) or (sample, channel, *space), or one sample without its axis; a file of
+    named arrays holds one (sample, *space) per input field. ``target`` gets an array per output field, and
+    ``error_estimate``, ``error_bound`` and ``residual`` per sample where its format holds names.
 
     Errors: `DataError` for a file that cannot be read or lacks a field, `InputError` for fields the surrogate cannot
     take, `StorageError` when ``target`` cannot be written.
@@ -41,9 +44,15 @@ def predict_file(
     problem = surrogate.problem
     if rtol is not None and not 0 < rtol < 1:
         raise InputError(f"solve: {rtol:g} is no relative residual; a number between 0 and 1 is needed")
+    if rtol is not None and frames is not None:
+        raise InputError("frames: a roll-out is not certified; leave out one of --frames and --solve")
     inputs = input_tensor(read_fields(source), problem, source)
     with reporter.stage("Certifying" if rtol else "Predicting", total=len(inputs), unit="samples") as stage:
-        if rtol is None:
+        per_sample: dict[str, Tensor]
+        if frames is not None:
+            # An output is then (sample, time, *space).
+            fields, per_sample = surrogate.rollout(inputs, frames).transpose(1, 2), {}
+        elif rtol is None:
             prediction = surrogate.predict(inputs)
             fields = prediction.fields
             per_sample = {n: getattr(prediction, n) for n in ("error_estimate", "error_bound", "residual")}
@@ -56,7 +65,8 @@ def predict_file(
         stage.advance(len(inputs))
     named = {field.name: fields[:, c].cpu().numpy() for c, field in enumerate(problem.outputs)}
     if target.suffix.lower() == ".npy":
-        write_fields(target, named if len(named) == 1 else {"outputs": fields.cpu().numpy()})
+        outputs = fields if frames is None else fields.transpose(1, 2)
+        write_fields(target, named if len(named) == 1 else {"outputs": outputs.cpu().numpy()})
     else:
         write_fields(target, {**named, **{name: values.cpu().numpy() for name, values in per_sample.items()}})
     means = {f"mean_{name}": _finite_mean(values) for name, values in per_sample.items()}

@@ -9,12 +9,18 @@ from markupsafe import Markup
 
 from fieldwright.analysis import Evaluation
 from fieldwright.atomic import write_atomically
-from fieldwright.report.curves import error_spectrum, estimate_scatter, learning_curve, time_per_sample
+from fieldwright.report.curves import (
+    error_spectrum,
+    estimate_scatter,
+    learning_curve,
+    rollout_curve,
+    time_per_sample,
+)
 from fieldwright.report.facts import RunFacts
 from fieldwright.report.fields import sample_panels
 from fieldwright.report.quantities import duration, percent, plural
 from fieldwright.report.tables import break_even_table, defect_table, error_table, estimate_table, fact_rows
-from fieldwright.report.verdict import certified_sentence, key_figures, verdict
+from fieldwright.report.verdict import certified_sentence, key_figures, rollout_sentence, verdict
 
 VIEWS = {
     1: "",
@@ -62,6 +68,8 @@ def render_report(evaluation: Evaluation, facts: RunFacts) -> str:
         learning_curve=learning_curve(facts.metrics),
         spectrum=error_spectrum(evaluation),
         scatter=estimate_scatter(evaluation),
+        rollout=rollout_curve(evaluation),
+        rollout_sentence=rollout_sentence(evaluation.rollout) if evaluation.rollout else "",
         times=time_per_sample(evaluation),
         certified=certified_sentence(evaluation.certified),
         run_facts=_run_facts(facts),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fieldwright.analysis import BreakEven, CertifiedSolves, ErrorSummary, Evaluation
+from fieldwright.analysis import BreakEven, CertifiedSolves, ErrorSummary, Evaluation, RolloutErrors
 from fieldwright.report.facts import RunFacts
 from fieldwright.report.quantities import count, duration, number, percent, plural
 
@@ -34,7 +34,12 @@ def verdict(evaluation: Evaluation, facts: RunFacts) -> Verdict:
     rows = evaluation.break_even(facts.preparation_seconds)
     return Verdict(
         _sentence(evaluation, rows),
-        (*_against_others(rows), *_beyond_training(evaluation), *_broken_bounds(evaluation)),
+        (
+            *_against_others(rows),
+            *_rolled_out(evaluation),
+            *_beyond_training(evaluation),
+            *_broken_bounds(evaluation),
+        ),
     )
 
 
@@ -93,6 +98,22 @@ def certified_sentence(certified: CertifiedSolves | str) -> str:
     ).replace("between -", "between −")
 
 
+def rollout_sentence(rollout: RolloutErrors) -> str:
+    """How large the error is after a whole trajectory, what persistence would err by, and how many were lost."""
+    began = (
+        f"From {plural(rollout.trajectories, 'initial state')} that training never saw, each predicted state was given"
+        f" back to the surrogate {rollout.frames} times, to time {number(rollout.duration)}."
+    )
+    lost = f" {count(rollout.lost)} of them ran into NaN or infinity." if rollout.lost else ""
+    if rollout.last is None:
+        return began + lost
+    return (
+        f"{began}{lost} The relative L2 error at the end has the median {percent(rollout.last.median)} (95th percentile"
+        f" {percent(rollout.last.p95)}, worst {percent(rollout.last.worst)}); keeping the initial state would err by"
+        f" {percent(rollout.persistence)}."
+    )
+
+
 def _sentence(evaluation: Evaluation, rows: tuple[BreakEven, ...]) -> str:
     error = _test_error(evaluation).median
     if error > LEARNED * evaluation.mean_field:
@@ -127,6 +148,16 @@ def _against_others(rows: tuple[BreakEven, ...]) -> list[str]:
                 f" {plural_count(row.count)} on."
             )
     return remarks
+
+
+def _rolled_out(evaluation: Evaluation) -> list[str]:
+    rollout = evaluation.rollout
+    if rollout is None:
+        return []
+    if rollout.lost:
+        return [f"{count(rollout.lost)} of {plural(rollout.trajectories, 'roll-out')} ran into NaN or infinity."]
+    assert rollout.last is not None  # None is lost
+    return [f"Rolled out over {plural(rollout.frames, 'frame')} its median error is {percent(rollout.last.median)}."]
 
 
 def _beyond_training(evaluation: Evaluation) -> list[str]:
