@@ -63,6 +63,23 @@ def test_bits_are_the_same_on_any_number_of_threads(
     assert found[0] == found[1] == found[2]
 
 
+def test_bits_are_the_same_in_a_process_that_has_one_thread_only(tmp_path: Path):
+    # Workers are such processes. What a problem computes once and keeps must not depend on who computed it first.
+    script = """
+import sys
+from fieldwright.datasets import generate
+from fieldwright.problems import Heat, NavierStokes, Poisson
+
+for problem in (Poisson(resolution=32), Heat(resolution=32), NavierStokes(resolution=32, frames=2)):
+    generate(problem, f"{sys.argv[1]}/{type(problem).__name__}", counts={"train": 4, "test": 1}, seed=3)
+"""
+    for threads in ("1", "2"):
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        subprocess.run([sys.executable, "-c", script, str(tmp_path / threads)], env=environment, check=True)
+    for name in ("Poisson", "Heat", "NavierStokes"):
+        assert made(tmp_path / "1" / name) == made(tmp_path / "2" / name)
+
+
 def test_samples_that_fail_in_one_chunk_or_fill_one_leave_the_others(tmp_path: Path, threads: None, monkeypatch):
     monkeypatch.setattr(settle, "chunk_samples", lambda *_: 3)
     problem = Halving(stuck=[4], broken=[6, 7, 8])

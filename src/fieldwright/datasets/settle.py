@@ -100,7 +100,9 @@ def piloted_plan(problem: Problem, wanted: Plan, reporter: Reporter) -> Plan:
     split = next(iter(wanted.counts))
     origin = SPLIT_ORIGINS[split]
     pilots = min(_PILOT_SAMPLES, max(1, _PILOT_UNKNOWNS // problem.grid.points), wanted.counts[split])
-    inputs = problem.sample(range(origin, origin + pilots), wanted.seed)
+    # On one thread, as chunks are drawn: what a problem keeps for later draws has the same bits wherever it is made.
+    with one_torch_thread():
+        inputs = problem.sample(range(origin, origin + pilots), wanted.seed)
     inputs = inputs[inputs.flatten(1).isfinite().all(1)]
     if not len(inputs):
         raise InputError("generate: the problem's first samples all hold NaN or infinite values")

@@ -170,7 +170,8 @@ def settled_variance(spectrum: Spectrum, sides: tuple[float, ...], walls: Bounda
     total = total_variance(spectrum, sides, walls)
     if isinstance(spectrum, PowerLaw):
         grid = Grid((_ENOUGH_MODES[len(sides)],) * len(sides), upper=sides)
-        plain = float(mode_variances(spectrum, grid, walls).sum())
+        # NumPy's sum is the same on any number of threads, and torch's is not.
+        plain = float(mode_variances(spectrum, grid, walls).numpy().sum())
         if abs(total - plain) <= _NEGLIGIBLE * total:
             return plain
     return total
