@@ -27,6 +27,9 @@ PILOT_GROUPS = 8
 # Where the samples go that a method leaves unsolved: the first takes care of itself, up to pivoting.
 FALL_BACKS = ("direct", LAST_RESORT)
 FALL_BACK_UNKNOWNS = 200_000
+# What trials have solved is solved again with all the rest where it is a smaller part of the batch than this: to put a
+# large array together from parts, memory has to be asked for and filled once more.
+WORTH_KEEPING = 0.05
 
 
 def choose(
@@ -61,7 +64,8 @@ def solve(
 ) -> Solution:
     """Solve every system of the batch until ‖f - A u‖₂ <= rtol ‖f‖₂, the residual recomputed in float64.
 
-    ``method``          one of `METHODS`; "auto" chooses as `choose` does, and keeps what a pilot has solved.
+    ``method``          one of `METHODS`; "auto" chooses as `choose` does, and keeps what a pilot has solved
+                        where that is more than a twentieth of the batch.
                         `Solution.method` names the method, `Solution.notes` says why
     ``guess``           where to start; a good one saves iterations
     ``max_iterations``  per sample; without it a sample that the method leaves unsolved goes to elimination, at last
@@ -95,7 +99,9 @@ def solve(
         if max_iterations is None and system.batch >= PILOT_GROUPS * LANES * torch.get_num_threads():
             check = lambda place: _check_entries(system, place)  # noqa: E731
             pilot = Pilot(system, rtol=rtol, total=system.batch, guess=start, keep=True, check=check, reporter=reporter)
-            choice, parts = pilot.run(), pilot.solved
+            choice = pilot.run()
+            if sum(len(part.values) for part in pilot.solved) > WORTH_KEEPING * system.batch:
+                parts = pilot.solved
         else:
             choice = choose_by_rules(system, rtol, system.batch)
         method, notes = choice.method, (f"{choice.method}: {choice.reason}",)
@@ -157,7 +163,8 @@ def _mend(system: StencilSystem, solution: Solution, method: str, rtol: float) -
     failed = torch.tensor(solution.failed, dtype=torch.int64)
     if len(failed) == 0 or method in FALL_BACKS:
         return solution
-    values, residual, seconds = solution.values.clone(), solution.residual.clone(), solution.seconds
+    # In place: they were made in this call, and a copy of a large array costs as much as solving some.
+    values, residual, seconds = solution.values, solution.residual, solution.seconds
     notes = solution.notes
     left = system.select(failed.to(system.rhs.device))
     for name in FALL_BACKS:
