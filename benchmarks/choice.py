@@ -20,6 +20,7 @@ import torch
 from fieldwright.problems import ConvectionDiffusion, Darcy, Elasticity, Helmholtz, Poisson, SteadyProblem, Thermal
 from fieldwright.solvers import METHODS, Solution, StencilSystem, solve
 from fieldwright.solvers.methods import TABLE
+from fieldwright.solvers.threads import one_blas_thread
 from record import record
 
 SYSTEMS = 1000
@@ -151,4 +152,5 @@ def _forget() -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with one_blas_thread():
+        main(sys.argv[1:])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse.linalg
+from threadpoolctl import threadpool_limits
 
 from fieldwright.solvers import StencilSystem
 from fieldwright.solvers.krylov import DiagonalMatrix, StencilMatrices, ilu0, recycled_gcro_dr
@@ -93,6 +94,8 @@ def load_hpddm(path: Path) -> ctypes.CDLL:
     os.environ.setdefault("OMPI_ALLOW_RUN_AS_ROOT", "1")
     os.environ.setdefault("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
     library = ctypes.CDLL(str(path))
+    # It has brought a BLAS of its own, which waits for its threads ever so busily.
+    threadpool_limits(1, user_api="blas")
     library.hpddm_open.restype = ctypes.c_void_p
     return library
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 
 from fieldwright.problems import ConvectionDiffusion, Elasticity, Helmholtz, SteadyProblem
+from fieldwright.solvers.threads import one_blas_thread
 from peers import (
     Assembled,
     Contest,
@@ -97,4 +98,5 @@ def measure(family: str, resolution: int, problem: SteadyProblem) -> Iterator[di
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with one_blas_thread():
+        main(sys.argv[1:])

@@ -46,6 +46,7 @@ from fieldwright.solvers.krylov.sequence import default_preconditioner, system_p
 from fieldwright.solvers.multigrid import multigrid, supports_multigrid
 from fieldwright.solvers.ordering import similarity_order
 from fieldwright.solvers.reference import reference
+from fieldwright.solvers.threads import one_blas_thread
 from krylov_candidates import RTOL, Answer, Hpddm, Ours, Problem, SciPy, load_hpddm
 from record import record
 
@@ -332,4 +333,5 @@ def arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main(arguments())
+    with one_blas_thread():
+        main(arguments())

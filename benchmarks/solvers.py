@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 
 from fieldwright.problems import Darcy
+from fieldwright.solvers.threads import one_blas_thread
 from peers import (
     Assembled,
     Contest,
@@ -91,4 +92,5 @@ def measure(size: str) -> Iterator[dict[str, object]]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with one_blas_thread():
+        main(sys.argv[1:])
