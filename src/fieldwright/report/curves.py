@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from fieldwright.analysis import Evaluation, Timing
 from fieldwright.report.quantities import duration, power_of_ten
@@ -62,23 +62,29 @@ def error_spectrum(evaluation: Evaluation) -> str:
 
 
 def rollout_curve(evaluation: Evaluation) -> str | None:
-    """Errors of roll-outs against time, and those of persistence; None where nothing was rolled out."""
+    """Errors of roll-outs against the frame, and those of persistence; None where nothing was rolled out."""
     if evaluation.rollout is None:
         return None
     arrays = evaluation.arrays
-    time, errors = arrays["rollout_time"][1:], arrays["rollout_error"][:, 1:]
+    errors = arrays["rollout_error"][:, 1:]
+    frames = np.arange(1, errors.shape[1] + 1)
     # Ranks and not interpolation, which infinite errors of lost trajectories would spoil.
     low, median, high = np.quantile(errors, (0.05, 0.5, 0.95), axis=0, method="inverted_cdf")
     with new_figure(WIDTH, HEIGHT) as figure:
         axes = figure.subplots()
         drawn = np.isfinite(high)
-        axes.fill_between(time[drawn], low[drawn], high[drawn], color=BLUE, alpha=0.18, linewidth=0, label="5 to 95 %")
-        axes.plot(time, median, "o-", color=BLUE, markersize=3.5, label="roll-out, median")
-        axes.plot(time, arrays["rollout_persistence"][1:], "--", color=MUTED, label="initial state kept, median")
-        axes.set(xlabel="time", ylabel="relative L2 error", yscale="log")
+        axes.fill_between(
+            frames[drawn], low[drawn], high[drawn], color=BLUE, alpha=0.18, linewidth=0, label="5 to 95 %"
+        )
+        axes.plot(frames, median, "o-", color=BLUE, markersize=3.5, label="roll-out, median")
+        axes.plot(frames, arrays["rollout_persistence"][1:], "--", color=MUTED, label="initial state kept, median")
+        axes.set(xlabel="frame", ylabel="relative L2 error", yscale="log")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _readable_log(axes, "y")
         axes.legend()
-        return inline_svg(figure, "rollout", "Relative L2 error of roll-outs against time, beside that of persistence.")
+        return inline_svg(
+            figure, "rollout", "Relative L2 error of roll-outs against the frame, beside that of persistence."
+        )
 
 
 def estimate_scatter(evaluation: Evaluation) -> str | None:
