@@ -9,6 +9,7 @@ from fieldwright.operators.build import (
     save_operator,
 )
 from fieldwright.operators.fourier import FourierOperator
+from fieldwright.operators.latent_spectral import LatentSpectralOperator
 from fieldwright.operators.multigrid import MultigridOperator
 from fieldwright.operators.vcycle import VCycle
 from fieldwright.operators.walls import Walls
@@ -17,6 +18,7 @@ __all__ = [
     "OPERATORS",
     "ForeignOperator",
     "FourierOperator",
+    "LatentSpectralOperator",
     "MultigridOperator",
     "VCycle",
     "Walls",

@@ -15,10 +15,15 @@ from torch import Tensor, nn
 from fieldwright.errors import DataError, InputError
 from fieldwright.grids import Boundary
 from fieldwright.operators.fourier import FourierOperator
+from fieldwright.operators.latent_spectral import LatentSpectralOperator
 from fieldwright.operators.multigrid import MultigridOperator
 from fieldwright.operators.store import StoredOperator, read_model, restore
 
-OPERATORS: dict[str, type[nn.Module]] = {"multigrid": MultigridOperator, "fourier": FourierOperator}
+OPERATORS: dict[str, type[nn.Module]] = {
+    "multigrid": MultigridOperator,
+    "fourier": FourierOperator,
+    "latent_spectral": LatentSpectralOperator,
+}
 
 
 def build_operator(

@@ -23,6 +23,7 @@ from fieldwright.errors import InputError
 from fieldwright.grids import CENTRINGS, Boundary
 from fieldwright.operators.activations import activation as activation_by_name
 from fieldwright.operators.channels import ChannelMixing, ChannelPerceptron
+from fieldwright.operators.coordinates import with_coordinates
 from fieldwright.operators.inputs import check_counts, check_inputs
 from fieldwright.operators.spectral import SpectralConvolution
 from fieldwright.operators.store import StoredOperator
@@ -105,7 +106,7 @@ class FourierOperator(nn.Module, StoredOperator):
         """The output fields on the grid of the inputs; ``lead_time`` must be None (the operator is a steady one)."""
         check_inputs(inputs, self.in_channels, self.dimension, lead_time)
         space = inputs.shape[2:]
-        v = self.lift(self._with_coordinates(inputs))
+        v = self.lift(with_coordinates(inputs, self.centring) if self.coordinates else inputs)
         v = self._pad(v)
         last = len(self.spectral) - 1
         for layer, (spectral, skip) in enumerate(zip(self.spectral, self.skips, strict=True)):
@@ -127,14 +128,3 @@ class FourierOperator(nn.Module, StoredOperator):
             0 if wraps else math.ceil(self.padding * n) for n, wraps in zip(v.shape[2:], self.periodic, strict=True)
         ]
         return functional.pad(v, [amount for end in reversed(ends) for amount in (0, end)]) if any(ends) else v
-
-    def _with_coordinates(self, inputs: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch feature *space"]:
-        if not self.coordinates:
-            return inputs
-        axes = []
-        for n in inputs.shape[2:]:
-            i = torch.arange(n, device=inputs.device, dtype=inputs.dtype)
-            places = {"cell": (i + 0.5) / n, "node": i / max(n - 1, 1), "periodic": i / n}
-            axes.append(places[self.centring])
-        points = torch.stack(torch.meshgrid(*axes, indexing="ij"))
-        return torch.cat((inputs, points.expand(len(inputs), *points.shape)), 1)
