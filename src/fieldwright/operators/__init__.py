@@ -1,5 +1,6 @@
 """Operators: networks from fields to fields, on grids of any size."""
 
+from fieldwright.operators.branch_trunk import BranchTrunk
 from fieldwright.operators.build import (
     OPERATORS,
     ForeignOperator,
@@ -8,6 +9,7 @@ from fieldwright.operators.build import (
     parameter_count,
     save_operator,
 )
+from fieldwright.operators.deeponet import DeepONet, MultiONet
 from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.multigrid import MultigridOperator
 from fieldwright.operators.vcycle import VCycle
@@ -15,8 +17,11 @@ from fieldwright.operators.walls import Walls
 
 __all__ = [
     "OPERATORS",
+    "BranchTrunk",
+    "DeepONet",
     "ForeignOperator",
     "FourierOperator",
+    "MultiONet",
     "MultigridOperator",
     "VCycle",
     "Walls",

@@ -14,11 +14,17 @@ from torch import Tensor, nn
 
 from fieldwright.errors import DataError, InputError
 from fieldwright.grids import Boundary
+from fieldwright.operators.deeponet import DeepONet, MultiONet
 from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.multigrid import MultigridOperator
 from fieldwright.operators.store import StoredOperator, read_model, restore
 
-OPERATORS: dict[str, type[nn.Module]] = {"multigrid": MultigridOperator, "fourier": FourierOperator}
+OPERATORS: dict[str, type[nn.Module]] = {
+    "multigrid": MultigridOperator,
+    "fourier": FourierOperator,
+    "deeponet": DeepONet,
+    "multionet": MultiONet,
+}
 
 
 def build_operator(
