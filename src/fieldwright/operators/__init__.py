@@ -1,5 +1,6 @@
 """Operators: networks from fields to fields, on grids of any size."""
 
+from fieldwright.operators.baselines import ResNet, UNet
 from fieldwright.operators.branch_trunk import BranchTrunk
 from fieldwright.operators.build import (
     OPERATORS,
@@ -23,6 +24,8 @@ __all__ = [
     "FourierOperator",
     "MultiONet",
     "MultigridOperator",
+    "ResNet",
+    "UNet",
     "VCycle",
     "Walls",
     "build_operator",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fieldwright.errors import DataError, InputError
 from fieldwright.grids import Boundary
+from fieldwright.operators.baselines import ResNet, UNet
 from fieldwright.operators.deeponet import DeepONet, MultiONet
 from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.multigrid import MultigridOperator
@@ -24,6 +25,8 @@ OPERATORS: dict[str, type[nn.Module]] = {
     "fourier": FourierOperator,
     "deeponet": DeepONet,
     "multionet": MultiONet,
+    "resnet": ResNet,
+    "unet": UNet,
 }
 
 
