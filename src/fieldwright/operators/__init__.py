@@ -1,5 +1,7 @@
 """Operators: networks from fields to fields, on grids of any size."""
 
+from fieldwright.operators.baselines import ResNet, UNet
+from fieldwright.operators.branch_trunk import BranchTrunk
 from fieldwright.operators.build import (
     OPERATORS,
     ForeignOperator,
@@ -8,6 +10,7 @@ from fieldwright.operators.build import (
     parameter_count,
     save_operator,
 )
+from fieldwright.operators.deeponet import DeepONet, MultiONet
 from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.latent_spectral import LatentSpectralOperator
 from fieldwright.operators.multigrid import MultigridOperator
@@ -16,10 +19,15 @@ from fieldwright.operators.walls import Walls
 
 __all__ = [
     "OPERATORS",
+    "BranchTrunk",
+    "DeepONet",
     "ForeignOperator",
     "FourierOperator",
     "LatentSpectralOperator",
+    "MultiONet",
     "MultigridOperator",
+    "ResNet",
+    "UNet",
     "VCycle",
     "Walls",
     "build_operator",

@@ -1,7 +1,9 @@
 """Activations by name, so that an operator's configuration is plain text."""
 
+import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -15,6 +17,9 @@ ACTIVATIONS: dict[str, Activation] = {
     "silu": functional.silu,
     "tanh": functional.tanh,
     "identity": lambda field: field,
+    # Of the branch-trunk operators of DGNO, J. Comput. Phys. 538 (2025) 114137.
+    "tanh_sine": lambda field: torch.tanh(torch.sin(math.pi * (field + 1))) + field,
+    "silu_identity": lambda field: functional.silu(field) + field,
 }
 
 

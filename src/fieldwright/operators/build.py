@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from fieldwright.errors import DataError, InputError
 from fieldwright.grids import Boundary
+from fieldwright.operators.baselines import ResNet, UNet
+from fieldwright.operators.deeponet import DeepONet, MultiONet
 from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.latent_spectral import LatentSpectralOperator
 from fieldwright.operators.multigrid import MultigridOperator
@@ -23,6 +25,10 @@ OPERATORS: dict[str, type[nn.Module]] = {
     "multigrid": MultigridOperator,
     "fourier": FourierOperator,
     "latent_spectral": LatentSpectralOperator,
+    "deeponet": DeepONet,
+    "multionet": MultiONet,
+    "resnet": ResNet,
+    "unet": UNet,
 }
 
 
