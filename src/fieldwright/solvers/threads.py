@@ -8,13 +8,17 @@ the same bits on any number of threads.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
+import numpy
+import scipy
 import torch
-from threadpoolctl import ThreadpoolController
 
 Place = TypeVar("Place")
 Result = TypeVar("Result")
@@ -50,12 +54,36 @@ def one_torch_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def one_blas_thread() -> contextlib.AbstractContextManager[object]:
-    """BLAS, as NumPy and SciPy call it, on one thread in the whole process, and on as many as before afterwards."""
-    return _blas().limit(limits=1, user_api="blas")
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """OpenBLAS, as the wheels of NumPy and SciPy bring it, on one thread in all of the process, and then as before.
+
+    Another BLAS keeps its threads.
+    """
+    before = [(change, count()) for count, change in _openblas()]
+    try:
+        for change, _ in before:
+            change(1)
+        yield
+    finally:
+        for change, threads in before:
+            change(threads)
 
 
 @functools.cache
-def _blas() -> ThreadpoolController:
-    # Finding the libraries takes milliseconds, setting their threads microseconds.
-    return ThreadpoolController()
+def _openblas() -> tuple[tuple[Callable[[], int], Callable[[int], None]], ...]:
+    """(number of threads, its setter) of each OpenBLAS that a wheel has brought."""
+    found = []
+    for package in (numpy, scipy):
+        folder = Path(package.__path__[0])
+        for file in [
+            *folder.with_name(f"{package.__name__}.libs").glob("*openblas*"),
+            *folder.glob(".dylibs/*openblas*"),
+        ]:
+            library = ctypes.CDLL(str(file))
+            for prefix, suffix in itertools.product(("scipy_openblas", "openblas"), ("64_", "")):
+                names = f"{prefix}_get_num_threads{suffix}", f"{prefix}_set_num_threads{suffix}"
+                if all(hasattr(library, name) for name in names):
+                    found.append(tuple(getattr(library, name) for name in names))
+                    break
+    return tuple(found)
