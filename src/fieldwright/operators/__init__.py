@@ -2,6 +2,7 @@
 
 from fieldwright.operators.build import (
     OPERATORS,
+    POINT_OPERATORS,
     ForeignOperator,
     build_operator,
     load_operator,
@@ -10,15 +11,18 @@ from fieldwright.operators.build import (
 )
 from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.latent_spectral import LatentSpectralOperator
+from fieldwright.operators.latent_spectral_points import LatentSpectralPointOperator
 from fieldwright.operators.multigrid import MultigridOperator
 from fieldwright.operators.vcycle import VCycle
 from fieldwright.operators.walls import Walls
 
 __all__ = [
     "OPERATORS",
+    "POINT_OPERATORS",
     "ForeignOperator",
     "FourierOperator",
     "LatentSpectralOperator",
+    "LatentSpectralPointOperator",
     "MultigridOperator",
     "VCycle",
     "Walls",
