@@ -4,6 +4,7 @@ from fieldwright.operators.baselines import ResNet, UNet
 from fieldwright.operators.branch_trunk import BranchTrunk
 from fieldwright.operators.build import (
     OPERATORS,
+    POINT_OPERATORS,
     ForeignOperator,
     build_operator,
     load_operator,
@@ -13,17 +14,20 @@ from fieldwright.operators.build import (
 from fieldwright.operators.deeponet import DeepONet, MultiONet
 from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.latent_spectral import LatentSpectralOperator
+from fieldwright.operators.latent_spectral_points import LatentSpectralPointOperator
 from fieldwright.operators.multigrid import MultigridOperator
 from fieldwright.operators.vcycle import VCycle
 from fieldwright.operators.walls import Walls
 
 __all__ = [
     "OPERATORS",
+    "POINT_OPERATORS",
     "BranchTrunk",
     "DeepONet",
     "ForeignOperator",
     "FourierOperator",
     "LatentSpectralOperator",
+    "LatentSpectralPointOperator",
     "MultiONet",
     "MultigridOperator",
     "ResNet",

@@ -18,6 +18,7 @@ from fieldwright.operators.baselines import ResNet, UNet
 from fieldwright.operators.deeponet import DeepONet, MultiONet
 from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.latent_spectral import LatentSpectralOperator
+from fieldwright.operators.latent_spectral_points import LatentSpectralPointOperator
 from fieldwright.operators.multigrid import MultigridOperator
 from fieldwright.operators.store import StoredOperator, read_model, restore
 
@@ -30,6 +31,9 @@ OPERATORS: dict[str, type[nn.Module]] = {
     "resnet": ResNet,
     "unet": UNet,
 }
+
+# On scattered points, which no recipe's problem has; they are stored and loaded like the others.
+POINT_OPERATORS: dict[str, type[nn.Module]] = {"latent_spectral_points": LatentSpectralPointOperator}
 
 
 def build_operator(
@@ -126,7 +130,7 @@ def load_operator(directory: str | Path, *, device: str | torch.device = "cpu") 
     """
     place = Path(directory)
     config, metadata, tensors = read_model(place, device=str(device))
-    classes = {cls.__name__: cls for cls in (*OPERATORS.values(), ForeignOperator)}
+    classes = {cls.__name__: cls for cls in (*OPERATORS.values(), *POINT_OPERATORS.values(), ForeignOperator)}
     kind = metadata.get("operator", "")
     if kind not in classes:
         raise DataError(f"{place}: its weights name the operator '{kind}'; there are {', '.join(classes)}")
