@@ -134,6 +134,16 @@ def test_every_parameter_has_a_gradient_and_changes_the_output(kind, normalise):
 
 
 @pytest.mark.parametrize("kind", CLASSES)
+def test_recomputing_gives_the_same_gradients(kind):
+    gradients = []
+    for recompute in (False, True):
+        operator = small(kind, recompute=recompute)
+        operator(fields(9, 8)).square().sum().backward()
+        gradients.append([p.grad for p in operator.parameters()])
+    assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize("kind", CLASSES)
 def test_overfits_one_batch(kind):
     torch.manual_seed(0)
     operator = CLASSES[kind](1, 1, **{"resnet": {"width": 16, "blocks": 3}, "unet": {"width": 12, "levels": 3}}[kind])

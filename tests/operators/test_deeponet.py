@@ -126,6 +126,33 @@ def test_derivatives_with_respect_to_the_points_are_exact_to_second_order(separa
     assert torch.autograd.gradgradcheck(lambda p: operator.at(x, p), points)
 
 
+def test_functional_transforms_give_the_derivatives_of_autograd():
+    operator, x, points = small(), fields(5, 5), torch.rand(3, 2, dtype=torch.float64, requires_grad=True)
+
+    def first_field(point: torch.Tensor) -> torch.Tensor:
+        return operator.at(x[:1], point[None], check=False)[0, 0, 0]
+
+    hessians = torch.func.vmap(torch.func.hessian(first_field))(points)
+    (gradient,) = torch.autograd.grad(operator.at(x[:1], points)[0, :, 0].sum(), points, create_graph=True)
+    for axis in range(2):
+        (row,) = torch.autograd.grad(gradient[:, axis].sum(), points, retain_graph=True)
+        assert torch.allclose(hessians[:, axis], row, atol=1e-11)
+
+
+def test_recomputing_keeps_less_for_the_same_gradients():
+    x = fields(32, 32)
+    kept, gradients = {}, {}
+    for recompute in (False, True):
+        operator, sizes = small(recompute=recompute), []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: (s.append(t.numel()), t)[1], lambda t: t):
+            loss = operator(x).square().sum()
+        loss.backward()
+        kept[recompute] = sum(sizes)
+        gradients[recompute] = [p.grad for p in operator.parameters()]
+    assert kept[True] < 0.75 * kept[False]
+    assert all(torch.equal(a, b) for a, b in zip(gradients[False], gradients[True], strict=True))
+
+
 def test_fields_repeat_along_periodic_axes_and_vanish_on_dirichlet_walls():
     operator = small(boundary=["periodic", "dirichlet"], waves=2, vanish_at_walls=True)
     x, y = fields(5, 5), torch.rand(6, dtype=torch.float64)

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fieldwright.errors import InputError
 from fieldwright.grids import CENTRINGS, Boundary
@@ -39,7 +40,7 @@ class ResNet(nn.Module, StoredOperator):
     """Residual network in 1D, 2D or 3D: fields in, fields out, on grids of any size.
 
     ``in_channels``, ``out_channels``  fields in and out
-    ``width``       channels of a hidden layer (48)
+    ``width``       channels of a hidden layer (24)
     ``blocks``      residual blocks (8). The output at a point depends on inputs up to 2 blocks + 1 points away, and
                     on the rest of the grid by the normalisation alone
     ``normalise``   normalise groups of about 8 channels, over the grid, before every activation
@@ -47,6 +48,7 @@ class ResNet(nn.Module, StoredOperator):
     ``boundary``    a word for all sides or a [low, high] pair of words per axis, of "dirichlet", "neumann", "periodic"
     ``centring``    "cell", "node" or "periodic": where walls lie
     ``activation``  by name (gelu)
+    ``recompute``   save memory in training: compute the inner values of blocks again in the backward pass
 
     The weights are stencils in grid units, so it is ``grid_bound``: a surrogate brings its inputs to the trained grid.
 
@@ -60,20 +62,23 @@ class ResNet(nn.Module, StoredOperator):
         in_channels: int,
         out_channels: int,
         *,
-        width: int = 48,
+        width: int = 24,
         blocks: int = 8,
         normalise: bool = True,
         dimension: int = 2,
         boundary: str | Sequence[str | Sequence[str]] = "dirichlet",
         centring: str = "cell",
         activation: str = "gelu",
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         check_counts(in_channels=in_channels, out_channels=out_channels, width=width, blocks=blocks)
         self.in_channels, self.dimension = in_channels, dimension
         walls, sigma = _walls(dimension, boundary, centring), activation_by_name(activation)
         self.lift = _Biased(in_channels, width, walls)
-        self.blocks = nn.ModuleList(_Block(width, walls, sigma, normalise=normalise) for _ in range(blocks))
+        self.blocks = nn.ModuleList(
+            _Block(width, walls, sigma, normalise=normalise, recompute=recompute) for _ in range(blocks)
+        )
         self.project = _Projection(width, out_channels, sigma, normalise=normalise)
 
     def forward(
@@ -91,7 +96,7 @@ class UNet(nn.Module, StoredOperator):
     """U-Net in 1D, 2D or 3D: fields in, fields out, on grids of any size.
 
     ``in_channels``, ``out_channels``  fields in and out
-    ``width``       channels on the finest grid (24); every coarser grid has twice those of the grid before
+    ``width``       channels on the finest grid (16); every coarser grid has twice those of the grid before
     ``levels``      grids (4); of n points per axis the coarsest has n / 2^(levels - 1), rounded up
     ``blocks``      residual blocks on each grid, on the way down and on the way up (1)
     ``normalise``   normalise groups of about 8 channels, over the grid, before every activation
@@ -99,6 +104,7 @@ class UNet(nn.Module, StoredOperator):
     ``boundary``    a word for all sides or a [low, high] pair of words per axis, of "dirichlet", "neumann", "periodic"
     ``centring``    "cell", "node" or "periodic": where walls lie
     ``activation``  by name (gelu)
+    ``recompute``   save memory in training: compute the inner values of blocks again in the backward pass
 
     The weights are stencils in grid units, so it is ``grid_bound``: a surrogate brings its inputs to the trained grid.
 
@@ -113,7 +119,7 @@ class UNet(nn.Module, StoredOperator):
         in_channels: int,
         out_channels: int,
         *,
-        width: int = 24,
+        width: int = 16,
         levels: int = 4,
         blocks: int = 1,
         normalise: bool = True,
@@ -121,6 +127,7 @@ class UNet(nn.Module, StoredOperator):
         boundary: str | Sequence[str | Sequence[str]] = "dirichlet",
         centring: str = "cell",
         activation: str = "gelu",
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         check_counts(in_channels=in_channels, out_channels=out_channels, width=width, levels=levels, blocks=blocks)
@@ -129,7 +136,9 @@ class UNet(nn.Module, StoredOperator):
         widths = [width * 2**level for level in range(levels)]
 
         def stack(channels: int) -> nn.Sequential:
-            return nn.Sequential(*(_Block(channels, walls, sigma, normalise=normalise) for _ in range(blocks)))
+            return nn.Sequential(
+                *(_Block(channels, walls, sigma, normalise=normalise, recompute=recompute) for _ in range(blocks))
+            )
 
         self.enter = nn.ModuleList(
             _Biased(in_channels if level == 0 else widths[level - 1], w, walls, stride=1 if level == 0 else 2)
@@ -177,17 +186,21 @@ class _Biased(nn.Module):
 
 class _Block(nn.Module):
     # R of the equations.
-    def __init__(self, width: int, walls: Walls, sigma: Activation, *, normalise: bool) -> None:
+    def __init__(self, width: int, walls: Walls, sigma: Activation, *, normalise: bool, recompute: bool) -> None:
         super().__init__()
         self.norms = nn.ModuleList(_norm(width, normalise=normalise) for _ in range(2))
         self.maps = nn.ModuleList(_Biased(width, width, walls) for _ in range(2))
-        self.activation = sigma
+        self.activation, self.recompute = sigma, recompute
 
     def forward(self, v: Float[Tensor, "batch width *space"]) -> Float[Tensor, "batch width *space"]:
-        step = v
+        if self.recompute and torch.is_grad_enabled():
+            return v + checkpoint(self._step, v, use_reentrant=False)  # type: ignore[operator]
+        return v + self._step(v)
+
+    def _step(self, v: Float[Tensor, "batch width *space"]) -> Float[Tensor, "batch width *space"]:
         for norm, conv in zip(self.norms, self.maps, strict=True):
-            step = conv(self.activation(norm(step)))
-        return v + step
+            v = conv(self.activation(norm(v)))
+        return v
 
 
 class _Projection(nn.Module):

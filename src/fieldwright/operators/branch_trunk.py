@@ -26,6 +26,7 @@ from typing import Literal, get_args
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fieldwright.errors import InputError
 from fieldwright.operators.activations import Activation
@@ -48,6 +49,7 @@ class BranchTrunk(nn.Module):
     ``waves``       waves K appended to a coordinate s: cos(πk(s+1)/2) for k = 1..K. A periodic coordinate enters as
                     cos(πks), sin(πks) for k = 1..max(K, 1) alone, so the fields are periodic exactly
     ``activation``  σ by name
+    ``recompute``   save memory in training: compute what σ of the trunk keeps again in the backward pass
 
     Errors: `InputError` for an argument that cannot be used.
     """
@@ -65,6 +67,7 @@ class BranchTrunk(nn.Module):
         separable: bool,
         waves: int,
         activation: str,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         check_counts(latent=latent, out_channels=out_channels, width=width, layers=layers, combined=combined)
@@ -80,7 +83,7 @@ class BranchTrunk(nn.Module):
         sigma = activation_by_name(activation)
         features = [2 * max(waves, 1) if wraps else 1 + waves for wraps in self.periodic]
         inner = features if separable else [sum(features)]
-        self.trunks = nn.ModuleList(_Layers(n, width, layers, combined, sigma) for n in inner)
+        self.trunks = nn.ModuleList(_Layers(n, width, layers, combined, sigma, recompute=recompute) for n in inner)
         if self.tokens:
             self.branch = _Layers(1, width, layers, combined, sigma)
             self.mix = nn.Linear(latent, out_channels)
@@ -153,14 +156,20 @@ class BranchTrunk(nn.Module):
 
 class _Layers(nn.Module):
     # A perceptron that gives what its last ``kept`` layers give.
-    def __init__(self, inner: int, width: int, layers: int, kept: int, activation: Activation) -> None:
+    def __init__(
+        self, inner: int, width: int, layers: int, kept: int, activation: Activation, *, recompute: bool = False
+    ) -> None:
         super().__init__()
         self.maps = nn.ModuleList(nn.Linear(width if layer else inner, width) for layer in range(layers))
-        self.kept, self.activation = kept, activation
+        self.kept, self.activation, self.recompute = kept, activation, recompute
 
     def forward(self, v: Float[Tensor, "*any inner"]) -> list[Float[Tensor, "*any width"]]:
         seen = []
         for layer in self.maps:
-            v = self.activation(layer(v))
+            v = layer(v)
+            if self.recompute and torch.is_grad_enabled():
+                v = checkpoint(self.activation, v, use_reentrant=False)  # type: ignore[assignment]
+            else:
+                v = self.activation(v)
             seen.append(v)
         return seen[-self.kept :]

@@ -53,6 +53,8 @@ class DecodedFields(nn.Module):
         inputs: Float[Tensor, "batch channel *space"],
         points: Float[Tensor, "*some point axis"],
         lead_time: Tensor | float | None,
+        *,
+        check: bool,
     ) -> Float[Tensor, "batch point output"]:
         """The fields at points (point, axis) that all samples share, or (batch, point, axis) of each sample's own."""
         shapes = (2, 3) if points.ndim == 2 or len(points) == len(inputs) else ()
@@ -61,7 +63,7 @@ class DecodedFields(nn.Module):
                 f"points of shape {tuple(points.shape)}; the operator takes (point, {self.domain.dimension}) for all"
                 f" samples, or ({len(inputs)}, point, {self.domain.dimension}), one row of points per sample"
             )
-        for axis in range(self.domain.dimension):
+        for axis in range(self.domain.dimension if check else 0):
             self.domain.check_axis(points[..., axis], axis)
         coefficients, scaled = self.decoder.coefficients(self.encoder(inputs)), self.domain.scaled(points)
         lead = self._lead(inputs, lead_time, scaled)

@@ -122,7 +122,7 @@ def _sensors(points: int, size: int, centring: str) -> Float[Tensor, "point sens
     if centring == "node":
         return (1 - (j * (points - 1) / (size - 1) - i).abs()).clamp_min(0)
     away = (j * points / size - i).abs()
-    return (1 - torch.minimum(away, points - away)).clamp_min(0)
+    return (1 - away).clamp_min(0) + (1 - (points - away)).clamp_min(0)
 
 
 def _modes(points: int, size: int, centring: str, wraps: bool) -> Float[Tensor, "point mode"]:
