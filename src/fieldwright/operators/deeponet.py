@@ -46,91 +46,6 @@ from fieldwright.operators.inputs import check_counts, check_inputs
 from fieldwright.operators.store import StoredOperator
 
 
-class DeepONet(nn.Module, StoredOperator):
-    """DeepONet in 1D, 2D or 3D: fields in, fields out at any points, by the last layer of branch and trunk.
-
-    Settings and errors as in the table of this module, without ``combined``.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        branch: str = "mlp",
-        sensors: int | Sequence[int] = 32,
-        modes: int | Sequence[int] = 12,
-        branch_width: int = 256,
-        latent: int = 128,
-        width: int = 100,
-        layers: int = 5,
-        outputs: str = "split",
-        separable: bool = False,
-        waves: int = 0,
-        max_lead_time: float | None = None,
-        vanish_at_walls: bool = False,
-        lower: Sequence[float] | None = None,
-        upper: Sequence[float] | None = None,
-        dimension: int = 2,
-        boundary: str | Sequence[str | Sequence[str]] = "dirichlet",
-        centring: str = "cell",
-        activation: str = "tanh_sine",
-        recompute: bool = False,
-    ) -> None:
-        super().__init__()
-        check_counts(in_channels=in_channels)
-        self.in_channels, self.dimension = in_channels, dimension
-        domain = Domain.parse(dimension, boundary, centring, lower, upper)
-        size = modes if branch == "fourier" else sensors
-        encoder = Encoder(branch, in_channels, latent, domain, size=size, width=branch_width)
-        decoder = BranchTrunk(
-            latent,
-            out_channels,
-            periodic=(*domain.boundary.periodic, *(() if max_lead_time is None else (False,))),
-            width=width,
-            layers=layers,
-            combined=1,
-            outputs=outputs,
-            separable=separable,
-            waves=waves,
-            activation=activation,
-            recompute=recompute,
-        )
-        self.fields = DecodedFields(encoder, decoder, max_lead_time=max_lead_time, vanish=vanish_at_walls)
-
-    def forward(
-        self, inputs: Float[Tensor, "batch channel *space"], lead_time: Tensor | float | None = None
-    ) -> Float[Tensor, "batch output *space"]:
-        """The output fields on the grid of the inputs, at one lead time or at one per sample."""
-        check_inputs(inputs, self.in_channels, self.dimension, None)
-        return self.fields(inputs, lead_time)
-
-    def at(
-        self,
-        inputs: Float[Tensor, "batch channel *space"],
-        points: Float[Tensor, "*some point axis"],
-        lead_time: Tensor | float | None = None,
-        *,
-        check: bool = True,
-    ) -> Float[Tensor, "batch point output"]:
-        """The output fields at points (point, axis) of all samples, or (batch, point, axis) of each sample's own.
-
-        ``check=False`` leaves out the look whether the points lie in the domain, which `torch.func.vmap` cannot take.
-        """
-        check_inputs(inputs, self.in_channels, self.dimension, None)
-        return self.fields.at(inputs, points, lead_time, check=check)
-
-    def on_axes(
-        self,
-        inputs: Float[Tensor, "batch channel *space"],
-        axes: Sequence[Float[Tensor, "_"]],
-        lead_time: Tensor | float | None = None,
-    ) -> Float[Tensor, "batch output *line"]:
-        """The output fields on the tensor grid of the coordinates ``axes``, one line of them per axis."""
-        check_inputs(inputs, self.in_channels, self.dimension, None)
-        return self.fields.on_axes(inputs, axes, lead_time)
-
-
 class MultiONet(nn.Module, StoredOperator):
     """MultiONet in 1D, 2D or 3D: fields in, fields out at any points, by the last layers of branch and trunk.
 
@@ -216,3 +131,60 @@ class MultiONet(nn.Module, StoredOperator):
         """The output fields on the tensor grid of the coordinates ``axes``, one line of them per axis."""
         check_inputs(inputs, self.in_channels, self.dimension, None)
         return self.fields.on_axes(inputs, axes, lead_time)
+
+
+class DeepONet(MultiONet):
+    """DeepONet in 1D, 2D or 3D: fields in, fields out at any points, by the last layer of branch and trunk.
+
+    Settings and errors as in the table of this module, without ``combined``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        branch: str = "mlp",
+        sensors: int | Sequence[int] = 32,
+        modes: int | Sequence[int] = 12,
+        branch_width: int = 256,
+        latent: int = 128,
+        width: int = 100,
+        layers: int = 5,
+        outputs: str = "split",
+        separable: bool = False,
+        waves: int = 0,
+        max_lead_time: float | None = None,
+        vanish_at_walls: bool = False,
+        lower: Sequence[float] | None = None,
+        upper: Sequence[float] | None = None,
+        dimension: int = 2,
+        boundary: str | Sequence[str | Sequence[str]] = "dirichlet",
+        centring: str = "cell",
+        activation: str = "tanh_sine",
+        recompute: bool = False,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            branch=branch,
+            sensors=sensors,
+            modes=modes,
+            branch_width=branch_width,
+            latent=latent,
+            width=width,
+            layers=layers,
+            combined=1,
+            outputs=outputs,
+            separable=separable,
+            waves=waves,
+            max_lead_time=max_lead_time,
+            vanish_at_walls=vanish_at_walls,
+            lower=lower,
+            upper=upper,
+            dimension=dimension,
+            boundary=boundary,
+            centring=centring,
+            activation=activation,
+            recompute=recompute,
+        )
