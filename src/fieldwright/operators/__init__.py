@@ -10,6 +10,7 @@ from fieldwright.operators.build import (
 )
 from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.multigrid import MultigridOperator
+from fieldwright.operators.transformer import OperatorTransformer
 from fieldwright.operators.vcycle import VCycle
 from fieldwright.operators.walls import Walls
 
@@ -18,6 +19,7 @@ __all__ = [
     "ForeignOperator",
     "FourierOperator",
     "MultigridOperator",
+    "OperatorTransformer",
     "VCycle",
     "Walls",
     "build_operator",

@@ -17,8 +17,13 @@ from fieldwright.grids import Boundary
 from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.multigrid import MultigridOperator
 from fieldwright.operators.store import StoredOperator, read_model, restore
+from fieldwright.operators.transformer import OperatorTransformer
 
-OPERATORS: dict[str, type[nn.Module]] = {"multigrid": MultigridOperator, "fourier": FourierOperator}
+OPERATORS: dict[str, type[nn.Module]] = {
+    "multigrid": MultigridOperator,
+    "fourier": FourierOperator,
+    "transformer": OperatorTransformer,
+}
 
 
 def build_operator(
