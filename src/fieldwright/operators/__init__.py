@@ -16,6 +16,7 @@ from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.latent_spectral import LatentSpectralOperator
 from fieldwright.operators.latent_spectral_points import LatentSpectralPointOperator
 from fieldwright.operators.multigrid import MultigridOperator
+from fieldwright.operators.transformer import OperatorTransformer
 from fieldwright.operators.vcycle import VCycle
 from fieldwright.operators.walls import Walls
 
@@ -30,6 +31,7 @@ __all__ = [
     "LatentSpectralPointOperator",
     "MultiONet",
     "MultigridOperator",
+    "OperatorTransformer",
     "ResNet",
     "UNet",
     "VCycle",

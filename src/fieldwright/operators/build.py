@@ -21,6 +21,7 @@ from fieldwright.operators.latent_spectral import LatentSpectralOperator
 from fieldwright.operators.latent_spectral_points import LatentSpectralPointOperator
 from fieldwright.operators.multigrid import MultigridOperator
 from fieldwright.operators.store import StoredOperator, read_model, restore
+from fieldwright.operators.transformer import OperatorTransformer
 
 OPERATORS: dict[str, type[nn.Module]] = {
     "multigrid": MultigridOperator,
@@ -28,6 +29,7 @@ OPERATORS: dict[str, type[nn.Module]] = {
     "latent_spectral": LatentSpectralOperator,
     "deeponet": DeepONet,
     "multionet": MultiONet,
+    "transformer": OperatorTransformer,
     "resnet": ResNet,
     "unet": UNet,
 }
