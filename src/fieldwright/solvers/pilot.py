@@ -38,7 +38,7 @@ HOPELESS, PROBED = 2.0, 4
 LAST_RESORT = "scipy"
 # Seconds of predicted work from which on trials may pay, and how long a trial should take at least: every call sets up
 # its memory, which takes milliseconds.
-WORTH, TRIAL = 1.0, 0.02
+WORTH, TRIAL = 1.0, 0.01
 
 
 @dataclass(frozen=True)
