@@ -8,8 +8,10 @@ from fieldwright.operators.build import (
     parameter_count,
     save_operator,
 )
+from fieldwright.operators.fine_tuning import ParameterGroup, fine_tuning_groups, for_channels
 from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.multigrid import MultigridOperator
+from fieldwright.operators.roll_out import roll_out
 from fieldwright.operators.transformer import OperatorTransformer
 from fieldwright.operators.vcycle import VCycle
 from fieldwright.operators.walls import Walls
@@ -20,10 +22,14 @@ __all__ = [
     "FourierOperator",
     "MultigridOperator",
     "OperatorTransformer",
+    "ParameterGroup",
     "VCycle",
     "Walls",
     "build_operator",
+    "fine_tuning_groups",
+    "for_channels",
     "load_operator",
     "parameter_count",
+    "roll_out",
     "save_operator",
 ]
