@@ -350,7 +350,7 @@ def test_roll_out_goes_from_file_to_file(tmp_path, ending):
     np.save(tmp_path / "in.npy", first.numpy())
     predict_file(tmp_path / "run", tmp_path / "in.npy", tmp_path / f"out{ending}", frames=3, device="cpu")
     arrays = read_fields(tmp_path / f"out{ending}")
-    expected = surrogate.rollout(first, 3).numpy()
+    expected = surrogate.roll_out(first, 3).numpy()
     if ending == ".npy":
         np.testing.assert_allclose(next(iter(arrays.values())), expected, rtol=1e-6)
     else:

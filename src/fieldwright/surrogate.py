@@ -170,7 +170,7 @@ class Surrogate:
         return CertifiedSolution(fields, solution, without)
 
     @torch.no_grad()
-    def rollout(
+    def roll_out(
         self, inputs: Float[Tensor, "batch channel *space"], frames: int
     ) -> Float[Tensor, "batch time channel_out *space"]:
         """The states at 0, 1, ..., ``frames`` intervals: each prediction is the state from which the next goes on.

@@ -64,7 +64,7 @@ class NoisyTruth:
         fields, solution = self.at(inputs).solve(inputs.double(), rtol=rtol)
         return SimpleNamespace(fields=fields, solution=solution, iterations_without_guess=solution.iterations + 2)
 
-    def rollout(self, inputs: Tensor, frames: int) -> Tensor:
+    def roll_out(self, inputs: Tensor, frames: int) -> Tensor:
         raise NotImplementedError("a steady problem has no next frame")
 
 

@@ -124,8 +124,8 @@ class Broken:
             prediction.fields[1, 0, 0, 0] = torch.nan
         return prediction
 
-    def rollout(self, inputs, frames):
-        return self.inner.rollout(inputs, frames)
+    def roll_out(self, inputs, frames):
+        return self.inner.roll_out(inputs, frames)
 
     def solve(self, inputs, rtol=1e-6):
         raise SolverError("solve: samples 0 did not reach a relative residual of 1e-06")

@@ -39,7 +39,7 @@ def stepping(operator: nn.Module, problem=DECAY) -> Surrogate:
 
 def test_exact_steps_follow_the_exact_solution_and_what_stays_stays():
     first = DECAY.sample(range(4), 0)
-    states = stepping(Step()).rollout(first, 7)
+    states = stepping(Step()).roll_out(first, 7)
     exact = torch.stack([exact_decay(DECAY, first, n * DECAY.interval) for n in range(8)], 1)
     assert states.shape == (4, 8, 2, 8, 8)
     torch.testing.assert_close(states, exact, rtol=1e-5, atol=0)
@@ -53,16 +53,16 @@ def test_a_clock_goes_on():
 
     problem = Forced()
     first = problem.sample(range(3), 0)
-    states = stepping(Swing(), problem).rollout(first, 6)
+    states = stepping(Swing(), problem).roll_out(first, 6)
     expected = first[:, None, 0] + torch.sin(problem.interval * torch.arange(7.0).double())[:, None]
     torch.testing.assert_close(states[:, :, 0], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_lost_trajectory_is_nan_from_there_on_and_leaves_the_others_alone():
     first = DECAY.sample(range(5), 0)  # k = 1 to 5
-    states = stepping(Step(most=3.5)).rollout(first, 3)
+    states = stepping(Step(most=3.5)).roll_out(first, 3)
     assert states[3:, 1:].isnan().all()
-    torch.testing.assert_close(states[:3], stepping(Step()).rollout(first[:3], 3))
+    torch.testing.assert_close(states[:3], stepping(Step()).roll_out(first[:3], 3))
 
 
 def test_a_relative_error_per_frame_compounds():
@@ -107,4 +107,4 @@ def test_an_evaluation_has_them_where_there_is_more_than_one_frame():
 )
 def test_what_cannot_be_rolled_out_is_refused(problem, frames, words):
     with pytest.raises(InputError, match=words):
-        stepping(nn.Identity(), problem).rollout(problem.sample(range(1), 0), frames)
+        stepping(nn.Identity(), problem).roll_out(problem.sample(range(1), 0), frames)

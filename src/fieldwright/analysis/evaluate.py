@@ -45,7 +45,7 @@ class Evaluated(Protocol):
 
     ``fields(inputs)`` predicts; ``predict(inputs)`` returns in addition ``error_estimate``, ``error_bound`` and
     ``residual`` per sample; ``solve(inputs, rtol=...)`` returns ``solution`` and ``iterations_without_guess``;
-    ``rollout(inputs, frames)`` returns the states of a problem in time, the first included.
+    ``roll_out(inputs, frames)`` returns the states of a problem in time, the first included.
     """
 
     @property
@@ -57,7 +57,7 @@ class Evaluated(Protocol):
 
     def solve(self, inputs: Tensor, rtol: float = 1e-6) -> Any: ...
 
-    def rollout(self, inputs: Tensor, frames: int) -> Tensor: ...
+    def roll_out(self, inputs: Tensor, frames: int) -> Tensor: ...
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class RolloutErrors:
 class RolledOut(Protocol):
     """What `rollout_errors` asks of a surrogate: the states at 0, 1, ..., ``frames`` intervals."""
 
-    def rollout(self, inputs: Tensor, frames: int) -> Float[Tensor, "batch time channel *space"]: ...
+    def roll_out(self, inputs: Tensor, frames: int) -> Float[Tensor, "batch time channel *space"]: ...
 
 
 @torch.no_grad()
@@ -52,7 +52,7 @@ def rollout_errors(
     The arrays are ``rollout_time`` (time), ``rollout_error`` (trajectory, time), infinite from where a trajectory is
     lost, and ``rollout_persistence`` (time), the median error of the initial states.
     """
-    predicted = surrogate.rollout(first.float(), problem.frames).cpu()
+    predicted = surrogate.roll_out(first.float(), problem.frames).cpu()
     truth = states.cpu()
     errors = _frame_errors(predicted, truth, problem.grid).nan_to_num(nan=torch.inf)
     persistence = _frame_errors(truth[:, :1].expand_as(truth), truth, problem.grid).quantile(0.5, dim=0)

@@ -12,10 +12,12 @@ from fieldwright.operators.build import (
     save_operator,
 )
 from fieldwright.operators.deeponet import DeepONet, MultiONet
+from fieldwright.operators.fine_tuning import ParameterGroup, fine_tuning_groups, for_channels
 from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.latent_spectral import LatentSpectralOperator
 from fieldwright.operators.latent_spectral_points import LatentSpectralPointOperator
 from fieldwright.operators.multigrid import MultigridOperator
+from fieldwright.operators.roll_out import roll_out
 from fieldwright.operators.transformer import OperatorTransformer
 from fieldwright.operators.vcycle import VCycle
 from fieldwright.operators.walls import Walls
@@ -32,12 +34,16 @@ __all__ = [
     "MultiONet",
     "MultigridOperator",
     "OperatorTransformer",
+    "ParameterGroup",
     "ResNet",
     "UNet",
     "VCycle",
     "Walls",
     "build_operator",
+    "fine_tuning_groups",
+    "for_channels",
     "load_operator",
     "parameter_count",
+    "roll_out",
     "save_operator",
 ]

@@ -51,7 +51,7 @@ def predict_file(
         per_sample: dict[str, Tensor]
         if frames is not None:
             # An output is then (sample, time, *space).
-            fields, per_sample = surrogate.rollout(inputs, frames).transpose(1, 2), {}
+            fields, per_sample = surrogate.roll_out(inputs, frames).transpose(1, 2), {}
         elif rtol is None:
             prediction = surrogate.predict(inputs)
             fields = prediction.fields
