@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -11,9 +12,10 @@ os.environ.setdefault("NUMBA_NUM_THREADS", "2")
 import pytest
 from jaxtyping import install_import_hook
 
-SOURCE = Path(__file__).parents[1] / "src"
-KERNELS = re.compile(r"^(import numba|from numba|@compiled)", re.MULTILINE)
+# A shell's background job starts deaf to Ctrl-C, and then Python leaves it so.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
+SOURCE = Path(__file__).parents[1] / "src"
 
 KERNELS = re.compile(r"^@(compiled|inner)\b|^(from|import) numba\b", re.MULTILINE)
 
