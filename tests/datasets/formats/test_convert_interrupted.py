@@ -112,7 +112,7 @@ for source, roles, format in zip(sets[0::3], sets[1::3], sets[2::3]):
     held = int(re.search(r"VmData:\\s*(\\d+)", open("/proc/self/status").read())[1]) * 1024
     resource.setrlimit(resource.RLIMIT_DATA, (held + int(room), -1))
     try:
-        bytearray(12 << 20)
+        bytearray(24 << 20)
         sys.exit("the limit does not hold")
     except MemoryError:
         pass
@@ -125,21 +125,21 @@ for source, roles, format in zip(sets[0::3], sets[1::3], sets[2::3]):
 
 
 def large_sets(directory: Path) -> Iterator[tuple[Path, str, str]]:
-    """Sets of 12 MiB, (256, 3, 64, 64) in single precision: where they lie, what to say of them, what to make."""
-    values = np.random.default_rng(0).integers(0, 9, (256, 3, 64, 64)).astype(np.float32)
+    """Sets of 24 MiB, (512, 3, 64, 64) in single precision: where they lie, what to say of them, what to make."""
+    values = np.random.default_rng(0).integers(0, 9, (512, 3, 64, 64)).astype(np.float32)
     np.savez_compressed(directory / "compressed.npz", u=values)
     yield directory / "compressed.npz", "u=output:ntxy", "well"
     np.save(directory / "columns.npy", np.asfortranarray(values))
     yield directory / "columns.npy", "columns=output:ntxy", "well"
     with h5py.File(directory / "1D_Burgers.hdf5", "w") as file:
-        file["tensor"] = values.reshape(256, 3, 4096)
+        file["tensor"] = values.reshape(512, 3, 4096)
         file["x-coordinate"] = (np.arange(4096, dtype=np.float32) + 0.5) / 4096
         file["t-coordinate"] = np.arange(4, dtype=np.float32)
     for format in ("well", "matlab-v5", "matlab-v7.3", "numpy", "deepxde", "poseidon", "neuralop", "physicsnemo"):
         yield directory / "1D_Burgers.hdf5", "", format
     with h5py.File(directory / "ns.mat", "w", userblock_size=512) as file:
         turned = np.ascontiguousarray(np.moveaxis(values, 1, -1).T)
-        file.create_dataset("u", data=turned, chunks=(1, 16, 16, 256)).attrs["MATLAB_class"] = np.bytes_("single")
+        file.create_dataset("u", data=turned, chunks=(1, 16, 16, 512)).attrs["MATLAB_class"] = np.bytes_("single")
     with open(directory / "ns.mat", "r+b") as raw:
         raw.write(b"MATLAB 7.3 MAT-file".ljust(116) + bytes(8) + b"\x00\x02IM")
     yield directory / "ns.mat", "u=output:nxyt", "well"
@@ -148,8 +148,8 @@ def large_sets(directory: Path) -> Iterator[tuple[Path, str, str]]:
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit on the memory of a process's own is Linux's")
 def test_memory_is_that_of_a_shard_whatever_the_size_of_the_set(tmp_path: Path):
     sets = [str(word) for entry in large_sets(tmp_path) for word in entry]
-    command = [sys.executable, "-c", LIMITED, str(8 << 20), *sets]
+    command = [sys.executable, "-c", LIMITED, str(10 << 20), *sets]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-1500:]
     for name in ("compressed.npz", "columns.npy", "ns.mat"):
-        assert len(FieldDataset(tmp_path / f"{name}.well", "train", verify=False)) == 256 * 2
+        assert len(FieldDataset(tmp_path / f"{name}.well", "train", verify=False)) == 512 * 2
