@@ -26,6 +26,7 @@ from fieldwright.settings import first_line
 FIRST_FRESH_SAMPLE = 1 << 30
 """Samples drawn for the evaluation alone have indices from here on: no dataset reaches them."""
 
+# Trajectories rolled out: enough for a 95th percentile, and as few as a slow reference solver allows.
 _ROLLOUTS = 32
 
 
@@ -161,7 +162,7 @@ def evaluate(
         baseline_seconds=baseline_seconds,
         reporter=reporter,
     )
-    rollout, rollout_arrays = _rolled_out(surrogate, problem, settings.samples, seed)
+    rollout, rollout_arrays = _rolled_out(surrogate, problem, settings.samples, seed, reporter)
     return Evaluation(
         grid=grid,
         inputs=problem.inputs,
@@ -251,17 +252,20 @@ def _fresh_trajectories(problem: EvolutionProblem, count: int, seed: int) -> tup
 
 
 def _rolled_out(
-    surrogate: Evaluated, problem: Problem, samples: int, seed: int
+    surrogate: Evaluated, problem: Problem, samples: int, seed: int, reporter: Reporter
 ) -> tuple[RolloutErrors | None, dict[str, np.ndarray]]:
     """Errors of roll-outs over the length of a stored trajectory; None for a steady problem, a problem of one frame,
     and where no reference converged."""
     if not isinstance(problem, EvolutionProblem) or problem.frames == 1:
         return None, {}
-    first, states, converged = _fresh_trajectories(problem, min(samples, _ROLLOUTS), seed)
-    if not bool(converged.any()):
-        return None, {}
-    kept = converged.to(first.device)
-    return rollout_errors(surrogate, problem, first[kept], states[kept])
+    with reporter.stage("Rolling out", total=min(samples, _ROLLOUTS), unit="trajectories") as stage:
+        first, states, converged = _fresh_trajectories(problem, min(samples, _ROLLOUTS), seed)
+        if not bool(converged.any()):
+            return None, {}
+        kept = converged.to(first.device)
+        found = rollout_errors(surrogate, problem, first[kept], states[kept])
+        stage.advance(len(first))
+    return found
 
 
 def _energy_error(problem: Problem, inputs: Tensor, fields: Tensor, truth: Tensor) -> Float[Tensor, " batch"]:
