@@ -12,7 +12,7 @@ demo: $(VENV)/installed
 	$(BIN)/fieldwright run darcy
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/installed-check
 	$(BIN)/ruff check
