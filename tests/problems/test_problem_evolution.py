@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from decay_problem import Decay, Forced, exact_decay
 
+from decay_problem import Decay, Forced, exact_decay
 from fieldwright.errors import InputError, SolverError
 from fieldwright.problems import Law
 
