@@ -16,6 +16,7 @@ from torch import nn
 
 from fieldwright.errors import InputError, RecipeError
 from fieldwright.progress import SILENT, Reporter
+from fieldwright.training.allocation import freed_memory_kept
 from fieldwright.training.batches import Symmetry
 from fieldwright.training.checkpoint import CheckpointStore
 from fieldwright.training.data import TrainingData
@@ -105,7 +106,7 @@ def train(
     losses = dict.fromkeys(name for phase in phases for name in build_objective(phase.objective).names)
     store = CheckpointStore(directory / "checkpoints", seconds=checkpoint_seconds)
     data = data.on(fabric.device)
-    with _undisturbed_randomness(fabric.device), stop_requests() as stop:
+    with _undisturbed_randomness(fabric.device), freed_memory_kept(), stop_requests() as stop:
         around = Surroundings(
             identity=identity(phases, data, seed, symmetries),
             data=data,
