@@ -46,7 +46,9 @@ class SpatiotemporalFourierOperator(nn.Module, StoredOperator):
                            their distance, in the unit of lead times
     ``horizon``            the longest lead time (1)
     ``modes``              wavenumbers kept in space, a number or one per axis (24: up to 12, as published)
-    ``time_modes``         the same in time (9: up to 4, as published)
+    ``output_modes``       the same for the output layer alone, which is cheap. None: twice ``modes``, as far as the
+                           products of two waves reach; what changes beyond them, the operator cannot predict
+    ``time_modes``         wavenumbers kept in time (9: up to 4, as published)
     ``latent_steps``       latent states n (10)
     ``width``              channels of a hidden layer (10)
     ``layers``             layers with the lifting, L + 1 (4)
@@ -80,6 +82,7 @@ class SpatiotemporalFourierOperator(nn.Module, StoredOperator):
         window: float = 1.0,
         horizon: float = 1.0,
         modes: int | Sequence[int] = 24,
+        output_modes: int | Sequence[int] | None = None,
         time_modes: int = 9,
         latent_steps: int = 10,
         width: int = 10,
@@ -104,9 +107,9 @@ class SpatiotemporalFourierOperator(nn.Module, StoredOperator):
         )  # fmt: skip
         if dimension not in (1, 2, 3):
             raise InputError(f"dimension: {dimension}; allowed are 1, 2 and 3")
-        kept = (modes,) * dimension if isinstance(modes, int) else tuple(modes)
-        if len(kept) != dimension or any(not isinstance(m, int) or m < 1 for m in kept):
-            raise InputError(f"modes: {modes}; expected a positive integer, or one for each of the {dimension} axes")
+        kept = _per_axis("modes", modes, dimension)
+        doubled = tuple(2 * m for m in kept)
+        last = doubled if output_modes is None else _per_axis("output_modes", output_modes, dimension)
         if centring not in CENTRINGS:
             raise InputError(f"centring: '{centring}'; allowed are {', '.join(CENTRINGS)}")
         for name, value in {"window": window, "horizon": horizon, "channel_mlp": channel_mlp}.items():
@@ -135,7 +138,7 @@ class SpatiotemporalFourierOperator(nn.Module, StoredOperator):
         )
         self.layers = nn.ModuleList(SpatiotemporalLayer(width, hidden, every, act) for _ in range(layers - 1))
         self.reduce = ChannelMixing(width, self.state)
-        self.output_layer = SpectralOutputLayer(self.state, every, horizon, bias=bias, lengths=box)
+        self.output_layer = SpectralOutputLayer(self.state, (time_modes, *last), horizon, bias=bias, lengths=box)
 
     def forward(
         self,
@@ -241,6 +244,13 @@ class SpatiotemporalLayer(nn.Module):
 
     def forward(self, v: Float[Tensor, "batch width step *space"]) -> Float[Tensor, "batch width step *space"]:
         return self.activation(self.mlp(self.spectral(v, torch.zeros_like(v))) + self.skip(v))
+
+
+def _per_axis(name: str, modes: int | Sequence[int], dimension: int) -> tuple[int, ...]:
+    kept = (modes,) * dimension if isinstance(modes, int) else tuple(modes)
+    if len(kept) != dimension or any(isinstance(m, bool) or not isinstance(m, int) or m < 1 for m in kept):
+        raise InputError(f"{name}: {modes}; expected a positive integer, or one for each of the {dimension} axes")
+    return kept
 
 
 def _state_channels(inner: int, outer: int, known: int, predicted: int, *, residual: bool) -> int:

@@ -25,6 +25,9 @@ from fieldwright.operators.spectral import mix_modes, weight_on_grid
 from fieldwright.operators.time_modes import modes_of_times, values_at_times
 from fieldwright.operators.truncated_fourier import add_synthesis, analyse, kept_wavenumbers
 
+START = 0.1
+"""Deviation of the first weights, in units of one that keeps the size of the latent states: persistence comes first."""
+
 
 class SpectralOutputLayer(nn.Module):
     """Latent states (batch, n + 1, channel, *space), the known state first -> states at lead times.
@@ -49,7 +52,7 @@ class SpectralOutputLayer(nn.Module):
         self.modes, self.horizon = tuple(modes), horizon
         self.lengths = None if lengths is None else tuple(lengths)
         kept = (*self.modes[:-1], self.modes[-1] // 2 + 1)
-        self.weight = nn.Parameter(torch.randn(*kept, channels, 2, channels) / math.sqrt(2 * channels))
+        self.weight = nn.Parameter(START * torch.randn(*kept, channels, 2, channels) / math.sqrt(2 * channels))
         self.bias = nn.Parameter(torch.zeros(*kept, channels, 2)) if bias else None
 
     def forward(
