@@ -78,7 +78,7 @@ def entrants(effort: Effort) -> list[Entrant]:
     def spatiotemporal() -> nn.Module:
         return SpatiotemporalFourierOperator(
             KNOWN, PREDICTED, known=KNOWN, predicted=PREDICTED, window=KNOWN * INTERVAL, horizon=PREDICTED * INTERVAL,
-            modes=modes, time_modes=5, latent_steps=5, width=12, channel_mlp=2.0, coordinates=False,
+            modes=effort.points // 2, time_modes=5, latent_steps=4, width=16, channel_mlp=2.0, coordinates=False,
             centring="periodic",
         )  # fmt: skip
 
