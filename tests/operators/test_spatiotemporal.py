@@ -12,6 +12,11 @@ from fieldwright.grids import Boundary
 from fieldwright.operators import SpatiotemporalFourierOperator, build_operator, load_operator, roll_out, save_operator
 
 
+def same(a: torch.Tensor, b: torch.Tensor, atol: float = 1e-12) -> bool:
+    """Equal to this share of the largest value, and nowhere only because it is large there."""
+    return torch.allclose(a, b, rtol=0, atol=atol * float(b.detach().abs().max()))
+
+
 def small(in_channels=1, out_channels=1, **settings) -> SpatiotemporalFourierOperator:
     torch.manual_seed(0)
     given = {"modes": 6, "time_modes": 5, "latent_steps": 4, "width": 5, "layers": 3, "channel_mlp": 2.0}
@@ -46,40 +51,40 @@ def test_the_state_at_a_time_does_not_depend_on_the_other_times_asked_for():
     operator, inputs = with_bias(small()), torch.randn(2, 5, 1, 12, 10, dtype=torch.float64)
     many = operator(inputs, torch.arange(1, 41) / 40)
     few = operator(inputs, torch.arange(1, 5) / 4)
-    assert torch.allclose(many[:, 9::10], few, atol=1e-12)
-    assert torch.allclose(operator(inputs, 0.5)[:, 0], few[:, 1], atol=1e-12)
+    assert same(many[:, 9::10], few, atol=1e-12)
+    assert same(operator(inputs, 0.5)[:, 0], few[:, 1], atol=1e-12)
     own = operator(inputs, torch.tensor([[0.25, 1.0], [0.5, 0.75]]))
-    assert torch.allclose(own[0], few[0, [0, 3]], atol=1e-12)
-    assert torch.allclose(own[1], few[1, [1, 2]], atol=1e-12)
+    assert same(own[0], few[0, [0, 3]], atol=1e-12)
+    assert same(own[1], few[1, [1, 2]], atol=1e-12)
 
 
 def test_more_frames_of_the_same_window_change_nothing_that_they_resolved_before():
     operator = with_bias(small(window=2.0))
     # Fewer frames than latent states, and a perceptron that sees the difference: only what all resolve may count.
     outputs = [operator(flow(12, frames, 2.0), 0.7) for frames in (8, 16, 80)]
-    assert torch.allclose(outputs[1], outputs[0], atol=1e-12)
-    assert torch.allclose(outputs[2], outputs[0], atol=1e-12)
+    assert same(outputs[1], outputs[0], atol=1e-12)
+    assert same(outputs[2], outputs[0], atol=1e-12)
 
 
 def test_times_are_physical_and_not_counts_of_frames():
     operator = small(window=2.0)
     inputs = flow(12, 8, 2.0)
     assert torch.equal(operator(inputs, 0.7), operator(inputs, 0.7, spacing=0.25))
-    assert not torch.allclose(operator(inputs, 0.7), operator(inputs, 0.7, spacing=0.2), atol=1e-3)
+    assert not same(operator(inputs, 0.7), operator(inputs, 0.7, spacing=0.2), atol=1e-6)
 
 
 def test_another_unit_of_time_is_the_same_operator():
     seconds, minutes = (with_bias(small(window=2.0 * u, horizon=3.0 * u)) for u in (60.0, 1.0))
     inputs = torch.randn(1, 6, 1, 8, 8, dtype=torch.float64)
-    in_seconds = seconds(inputs, torch.tensor([30.0, 171.0]), spacing=15.0)
-    assert torch.allclose(in_seconds, minutes(inputs, torch.tensor([0.5, 2.85]), spacing=0.25), atol=1e-12)
+    in_seconds = seconds(inputs, torch.tensor([30.0, 165.0]), spacing=15.0)
+    assert same(in_seconds, minutes(inputs, torch.tensor([0.5, 2.75]), spacing=0.25), atol=1e-12)
 
 
 def test_is_one_operator_on_all_grids_that_resolve_the_input():
     # Without a pointwise nonlinearity that makes new frequencies it is exact on every grid.
     operator = with_bias(small(activation="identity", coordinates=False))
     coarse, fine = operator(flow(16, 8), 0.4), operator(flow(48, 8), 0.4)
-    assert torch.allclose(fine[..., ::3, ::3], coarse, atol=1e-12)
+    assert same(fine[..., ::3, ::3], coarse, atol=1e-12)
 
 
 def test_refining_the_grid_converges_with_the_nonlinearity_too():
@@ -91,7 +96,7 @@ def test_refining_the_grid_converges_with_the_nonlinearity_too():
 
 def test_commutes_with_every_shift_of_a_periodic_box():
     operator, x = small(coordinates=False), torch.randn(2, 3, 1, 15, 12, dtype=torch.float64)
-    assert torch.allclose(operator(x.roll((4, 7), (3, 4)), 0.3), operator(x, 0.3).roll((4, 7), (3, 4)), atol=1e-12)
+    assert same(operator(x.roll((4, 7), (3, 4)), 0.3), operator(x, 0.3).roll((4, 7), (3, 4)), atol=1e-12)
 
 
 def test_without_weights_in_the_last_layer_the_last_known_state_persists():
@@ -106,8 +111,8 @@ def test_fields_that_hold_frames_are_the_trajectory_of_those_frames():
     trajectory = torch.cat((states, coefficient[:, None].expand(-1, 3, -1, -1, -1)), 2)
     fields = operator(torch.cat((states.flatten(1, 2), coefficient), 1))
     expected = operator(trajectory, torch.tensor([0.5, 1.0, 1.5, 2.0]))
-    assert torch.allclose(fields, expected.flatten(1, 2), atol=1e-14)
-    assert torch.allclose(operator(trajectory), expected, atol=1e-14)
+    assert same(fields, expected.flatten(1, 2), atol=1e-14)
+    assert same(operator(trajectory), expected, atol=1e-14)
 
 
 def test_one_state_goes_to_one_state_at_the_lead_time_of_each_sample():
@@ -116,8 +121,8 @@ def test_one_state_goes_to_one_state_at_the_lead_time_of_each_sample():
     outputs = operator(x, leads)
     assert outputs.shape == (3, 1, 8, 9)
     for i, lead in enumerate(leads.tolist()):
-        assert torch.allclose(outputs[i], operator(x[i : i + 1, None], lead)[0, 0], atol=1e-12)
-    assert torch.allclose(operator(x), operator(x, 1.0))
+        assert same(outputs[i], operator(x[i : i + 1, None], lead)[0, 0], atol=1e-12)
+    assert same(operator(x), operator(x, 1.0))
     assert roll_out(operator, x, [0.5, 0.25]).shape == (3, 2, 1, 8, 9)
 
 
@@ -141,9 +146,9 @@ def test_every_parameter_has_a_gradient_and_changes_the_output(known, residual, 
 def test_overfits_one_batch():
     torch.manual_seed(0)
     operator = SpatiotemporalFourierOperator(
-        2, 2, known=2, predicted=2, modes=9, time_modes=5, latent_steps=2, width=8, layers=2
+        2, 2, known=2, predicted=2, modes=9, time_modes=5, latent_steps=2, width=6, layers=2
     )
-    x, y = torch.randn(2, 2, 2, 8, 8)
+    x, y = torch.randn(2, 2, 2, 6, 6)
     optimizer = torch.optim.Adam(operator.parameters(), lr=2e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 150)
     for _ in range(150):
@@ -162,7 +167,7 @@ def test_computing_features_again_gives_the_same_gradients():
         operator = small(recompute=recompute)
         operator(x, 0.5).square().sum().backward()
         gradients.append([p.grad for p in operator.parameters()])
-    assert all(torch.allclose(a, b, rtol=1e-12) for a, b in zip(*gradients, strict=True))
+    assert all(same(a, b) for a, b in zip(*gradients, strict=True))
 
 
 def test_precisions_agree():
@@ -189,10 +194,10 @@ operator = SpatiotemporalFourierOperator(
 ).double()
 x, lead = torch.randn(2, 5, 2, 9, 8).double(), torch.tensor([0.3, 0.8])
 compiled = torch.compile(operator, fullgraph=True, backend="aot_eager")
-assert torch.allclose(compiled(x, lead), operator(x, lead), atol=1e-12)
+assert torch.allclose(compiled(x, lead), operator(x, lead), rtol=0, atol=1e-12)
 with torch.no_grad():
     exported = torch.export.export(operator, (x, lead)).module()
-    assert torch.allclose(exported(x, lead / 2), operator(x, lead / 2), atol=1e-12)
+    assert torch.allclose(exported(x, lead / 2), operator(x, lead / 2), rtol=0, atol=1e-12)
 """
 
 
