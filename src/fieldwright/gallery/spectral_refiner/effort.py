@@ -14,5 +14,5 @@ class Effort:
     seeds: tuple[int, ...]
 
 
-FULL = Effort(points=64, flows=400, test_flows=32, seconds=60.0, seeds=(0,))
+FULL = Effort(points=64, flows=400, test_flows=32, seconds=30.0, seeds=(0,))
 QUICK = Effort(points=32, flows=8, test_flows=2, seconds=0.3, seeds=(0,))

@@ -44,8 +44,8 @@ INTRODUCTION = """
 The operator maps known frames of a flow to those that follow, with Fourier layers in space and time; its last layer is
 linear, and the paper refines it on each prediction. This page measures the operator alone. The published figures are
 6.3e-2 in an H1-like norm after 15 epochs on 1024 flows on a GPU. What fits six minutes on two cores is smaller: how it
-fares against a plain Fourier operator when both have the same minute, and whether it is one operator on all grids and
-at all times.
+fares against a plain Fourier operator when both have the same half minute, and whether it is one operator on all
+grids and at all times.
 """
 
 

@@ -101,7 +101,9 @@ def race_on_flows(effort: Effort, data: TrainingData, flows: UnseenFlows, report
 
         return Entrant(entrant.name, build, entrant.phase)
 
-    timed = [keeping(entrant) for entrant in with_equal_time(entrants(effort), data, effort.seconds)]
+    timed = [
+        keeping(entrant) for entrant in with_equal_time(entrants(effort), data, effort.seconds, precisions=("32",))
+    ]
     finishes = race(timed, data, (flows.known, flows.predicted), seeds=effort.seeds, reporter=reporter)
     problem = window_problem(effort.points)
     still = problem.guess(flows.known.double())
@@ -178,12 +180,12 @@ def race_table(raced: Raced, effort: Effort) -> Table:
             f"{effort.flows} training and {effort.test_flows} test flows after McWilliams, ν = 1e-3 on a box of edge "
             f"2π, {effort.points} x {effort.points} points, frames {INTERVAL} apart from time 2 on; error over all ten "
             f"predicted frames. Each model has the steps that fit into {effort.seconds:g} s of one thread of this "
-            "machine, batch 4, Adam with 5 % warm-up and cosine, gradient norm clipped at 1, relative L2 loss, float32 "
-            f"or bfloat16, whichever steps faster. {len(effort.seeds)} seed(s)."
+            "machine, batch 4, Adam with 5 % warm-up and cosine, gradient norm clipped at 1, relative L2 loss, "
+            f"float32, {len(effort.seeds)} seed(s)."
         ),
         rows=rows,
         reading=(
-            "An hour of an accelerator, as in the paper, is another matter than a minute of a processor: here the "
+            "Hours of an accelerator, as in the paper, are another matter than half a minute of a processor: here the "
             "layers of the spatiotemporal operator, which work on every latent time, cost several steps of a plain "
             "Fourier operator. Where a solver takes one step a frame, neither is needed."
         ),
