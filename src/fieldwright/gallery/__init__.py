@@ -15,6 +15,7 @@ from fieldwright.errors import InputError
 from fieldwright.gallery.krylov_recycling import reproduce_krylov_recycling
 from fieldwright.gallery.multigrid_neural_operator import reproduce_multigrid_neural_operator
 from fieldwright.gallery.page import Claim, Reproduction, Table, verdict, write_page
+from fieldwright.gallery.spectral_refiner import reproduce_spectral_refiner
 from fieldwright.progress import SILENT, Reporter
 from fieldwright.settings import allowed
 
@@ -37,6 +38,10 @@ GALLERY: dict[str, Entry] = {
     "multigrid-neural-operator": Entry(
         "MgNO: a learned V-cycle inverts the Laplacian; a race against FNO and a U-Net on Darcy; exact periodicity",
         reproduce_multigrid_neural_operator,
+    ),
+    "spectral-refiner": Entry(
+        "SFNO: turbulence from known frames, against FNO in the same time; at other resolutions and other times",
+        reproduce_spectral_refiner,
     ),
 }
 

@@ -18,6 +18,8 @@ from fieldwright.operators.latent_spectral import LatentSpectralOperator
 from fieldwright.operators.latent_spectral_points import LatentSpectralPointOperator
 from fieldwright.operators.multigrid import MultigridOperator
 from fieldwright.operators.roll_out import roll_out
+from fieldwright.operators.spatiotemporal import SpatiotemporalFourierOperator
+from fieldwright.operators.spectral_output import SpectralOutputLayer
 from fieldwright.operators.transformer import OperatorTransformer
 from fieldwright.operators.vcycle import VCycle
 from fieldwright.operators.walls import Walls
@@ -36,6 +38,8 @@ __all__ = [
     "OperatorTransformer",
     "ParameterGroup",
     "ResNet",
+    "SpatiotemporalFourierOperator",
+    "SpectralOutputLayer",
     "UNet",
     "VCycle",
     "Walls",

@@ -20,12 +20,14 @@ from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.latent_spectral import LatentSpectralOperator
 from fieldwright.operators.latent_spectral_points import LatentSpectralPointOperator
 from fieldwright.operators.multigrid import MultigridOperator
+from fieldwright.operators.spatiotemporal import SpatiotemporalFourierOperator
 from fieldwright.operators.store import StoredOperator, read_model, restore
 from fieldwright.operators.transformer import OperatorTransformer
 
 OPERATORS: dict[str, type[nn.Module]] = {
     "multigrid": MultigridOperator,
     "fourier": FourierOperator,
+    "spatiotemporal_fourier": SpatiotemporalFourierOperator,
     "latent_spectral": LatentSpectralOperator,
     "deeponet": DeepONet,
     "multionet": MultiONet,
