@@ -23,7 +23,7 @@ from fieldwright.progress import Reporter
 from fieldwright.recipe import Recipe
 from fieldwright.settings import first_line
 from fieldwright.surrogate import Surrogate
-from fieldwright.training import TrainingData, TrainingSummary, train
+from fieldwright.training import ChannelLayout, TrainingData, TrainingSummary, lead_times, train
 
 FITTED_SAMPLES = 4096
 """Normalisation is fitted to the first so many training samples: more would not change it noticeably."""
@@ -36,7 +36,8 @@ def plan(recipe: Recipe, directory: Path) -> str:
     cannot hold the dataset.
     """
     problem, operator = recipe.build_problem(), seeded_operator(recipe)
-    check_operator(operator, problem, recipe.operator.kind)
+    timed = any(phase.pairs is not None for phase in recipe.training.to_phases())
+    check_operator(operator, problem, recipe.operator.kind, timed=timed)
     counts = recipe.data.counts
     if not (directory / "dataset").exists():  # what is missing of one that is begun, `generate` knows
         check_room(directory, sample_bytes(problem) * sum(counts.values()))
@@ -114,17 +115,18 @@ def train_stage(
         for fields, names in zip(fitted, (train_split.input_names, train_split.output_names), strict=True)
     )
     operator = seeded_operator(recipe)
+    phases = recipe.training.to_phases()
     summary = train(
         operator,
-        recipe.training.to_phases(),
-        TrainingData(train_split, valid_split, inputs, outputs, problem.grid),
+        phases,
+        TrainingData(train_split, valid_split, inputs, outputs, problem.grid, ChannelLayout.of(problem)),
         directory=work.path,
         seed=recipe.seed,
         device=device,
         symmetries=problem.symmetries() if recipe.training.augment else (),
         reporter=reporter,
     )
-    return Surrogate(summary.operator, inputs, outputs, problem), summary
+    return Surrogate(summary.operator, inputs, outputs, problem, lead_times(phases, train_split)), summary
 
 
 def evaluate_stage(recipe: Recipe, work: RunDirectory, *, device: str, reporter: Reporter) -> Evaluation:
@@ -185,15 +187,17 @@ def seeded_operator(recipe: Recipe) -> nn.Module:
             raise RecipeError(f"operator: {first_line(error)}") from error
 
 
-def check_operator(operator: nn.Module, problem: Problem, name: str) -> None:
-    """Send one sample of zeros through the operator.
+def check_operator(operator: nn.Module, problem: Problem, name: str, *, timed: bool = False) -> None:
+    """Send one sample of zeros through the operator, with a lead time where it is to be ``timed``.
 
     Errors: `RecipeError` when it fails or returns fields of another shape.
     """
     shape = problem.grid.shape
     try:
         with torch.no_grad():
-            fields = operator(torch.zeros(1, len(problem.inputs), *shape))
+            fields = operator(
+                torch.zeros(1, len(problem.inputs), *shape), **({"lead_time": torch.ones(1)} if timed else {})
+            )
     except (FieldwrightError, RuntimeError, TypeError, ValueError) as error:
         raise RecipeError(f"operator: {name} cannot take fields of shape {shape}: {first_line(error)}") from error
     expected = (1, len(problem.outputs), *shape)

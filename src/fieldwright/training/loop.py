@@ -105,7 +105,8 @@ def train(
     reporter = reporter if writes else SILENT
     losses = dict.fromkeys(name for phase in phases for name in build_objective(phase.objective).names)
     store = CheckpointStore(directory / "checkpoints", seconds=checkpoint_seconds)
-    data = data.on(fabric.device)
+    _check_lead_times(phases)
+    data = data.on(fabric.device, as_trajectories=any(phase.pairs or phase.roll_out for phase in phases))
     with _undisturbed_randomness(fabric.device), freed_memory_kept(), stop_requests() as stop:
         around = Surroundings(
             identity=identity(phases, data, seed, symmetries),
@@ -148,6 +149,16 @@ def train(
         checkpoint=kept[-1] if kept else None,
         checkpoint_seconds=store.spent,
     )
+
+
+def _check_lead_times(phases: Sequence[Phase]) -> None:
+    timed = [phase.name for phase in phases if phase.pairs is not None]
+    if timed and len(timed) < len(phases):
+        others = ", ".join(phase.name for phase in phases if phase.pairs is None)
+        raise InputError(
+            f"phases: {', '.join(timed)} train for lead times and {others} without; set pairs in all or none"
+            " ('next' for successive states)"
+        )
 
 
 def identity(phases: Sequence[Phase], data: TrainingData, seed: int, symmetries: Sequence[Symmetry]) -> str:
