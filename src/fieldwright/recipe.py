@@ -35,7 +35,7 @@ from fieldwright.operators import OPERATORS
 from fieldwright.problems import PROBLEMS, Problem
 from fieldwright.problems.named import named_problem
 from fieldwright.settings import allowed, checked_settings, first_line, named_class, validate
-from fieldwright.training import Phase, RollOut
+from fieldwright.training import GroupRates, Phase, RollOut
 from fieldwright.training.sources import PairRule
 
 OPERATOR_SUPPLIED = ("in_channels", "out_channels", "dimension")
@@ -93,11 +93,13 @@ class Training(Section):
     optimizer: str = "adamw"
     learning_rate: PositiveFloat = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-5
+    groups: dict[str, GroupRates] = {}
     schedule: str = "one-cycle"
     clip: PositiveFloat | None = 1.0
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     precision: Annotated[str, BeforeValidator(str)] = "auto"  # YAML reads 32 as a number
     compile: bool = False
+    pretrained: str | None = None
     augment: bool = True
     phases: list[dict[str, Any]] | None = None
 

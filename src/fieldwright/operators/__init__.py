@@ -17,6 +17,7 @@ from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.latent_spectral import LatentSpectralOperator
 from fieldwright.operators.latent_spectral_points import LatentSpectralPointOperator
 from fieldwright.operators.multigrid import MultigridOperator
+from fieldwright.operators.pretrained import TakenOver, load_pretrained
 from fieldwright.operators.roll_out import roll_out
 from fieldwright.operators.transformer import OperatorTransformer
 from fieldwright.operators.vcycle import VCycle
@@ -36,6 +37,7 @@ __all__ = [
     "OperatorTransformer",
     "ParameterGroup",
     "ResNet",
+    "TakenOver",
     "UNet",
     "VCycle",
     "Walls",
@@ -43,6 +45,7 @@ __all__ = [
     "fine_tuning_groups",
     "for_channels",
     "load_operator",
+    "load_pretrained",
     "parameter_count",
     "roll_out",
     "save_operator",

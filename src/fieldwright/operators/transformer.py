@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from fieldwright.errors import InputError
 from fieldwright.grids import CENTRINGS, Boundary
-from fieldwright.operators.conditional_norm import INITIAL_DEVIATION, norm
+from fieldwright.operators.conditional_norm import INITIAL_DEVIATION, ConditionalNorm, PlainNorm, norm
 from fieldwright.operators.inputs import check_counts, check_inputs
 from fieldwright.operators.lead_times import lead_times
 from fieldwright.operators.published_transformer import holds_published, read_published
@@ -220,6 +220,31 @@ class OperatorTransformer(nn.Module, StoredOperator):
             return super().from_pretrained(directory, map_location=map_location)
         settings, tensors = read_published(directory)
         return restore(cls, settings, tensors, directory).to(map_location)
+
+    def parameter_groups(self) -> dict[str, list[str]]:
+        """Parameters by the groups in which the published models are fine-tuned.
+
+        "fields"    what embeds inputs and recovers outputs, with the embedding's norm
+        "norms"     all other norms
+        "biases"    other names with "bias", so the whole perceptron of the position bias too
+        "backbone"  the rest
+        """
+        normed = {
+            f"{path}.{name}"
+            for path, module in self.named_modules()
+            if isinstance(module, ConditionalNorm | PlainNorm)
+            for name, _ in module.named_parameters()
+        }
+        members: dict[str, list[str]] = {"backbone": [], "fields": [], "norms": [], "biases": []}
+        for name, _ in self.named_parameters():
+            if name.startswith(("embeddings.", "patch_recovery.")):
+                group = "fields"
+            elif name in normed:
+                group = "norms"
+            else:
+                group = "biases" if "bias" in name else "backbone"
+            members[group].append(name)
+        return members
 
     def _embed(
         self, inputs: Float[Tensor, "batch channel rows columns"], t: Tensor | None

@@ -16,7 +16,7 @@ from fieldwright.datasets.cost import CostModel, estimate_cost
 from fieldwright.datasets.generate import check_room
 from fieldwright.datasets.settle import sample_bytes
 from fieldwright.errors import FieldwrightError, InputError, RecipeError
-from fieldwright.operators import OPERATORS, build_operator
+from fieldwright.operators import OPERATORS, build_operator, load_pretrained
 from fieldwright.pipeline.directory import RunDirectory
 from fieldwright.problems import Problem
 from fieldwright.progress import Reporter
@@ -24,6 +24,7 @@ from fieldwright.recipe import Recipe
 from fieldwright.settings import first_line
 from fieldwright.surrogate import Surrogate
 from fieldwright.training import ChannelLayout, TrainingData, TrainingSummary, lead_times, train
+from fieldwright.training.parameter_groups import optimizer_groups
 
 FITTED_SAMPLES = 4096
 """Normalisation is fitted to the first so many training samples: more would not change it noticeably."""
@@ -38,6 +39,11 @@ def plan(recipe: Recipe, directory: Path) -> str:
     problem, operator = recipe.build_problem(), seeded_operator(recipe)
     timed = any(phase.pairs is not None for phase in recipe.training.to_phases())
     check_operator(operator, problem, recipe.operator.kind, timed=timed)
+    for phase in recipe.training.to_phases():
+        if phase.groups:
+            optimizer_groups(operator, phase.groups, phase.weight_decay)
+        if phase.pretrained is not None and not (directory / "checkpoints").exists():
+            load_pretrained(operator, Path(phase.pretrained))
     counts = recipe.data.counts
     if not (directory / "dataset").exists():  # what is missing of one that is begun, `generate` knows
         check_room(directory, sample_bytes(problem) * sum(counts.values()))

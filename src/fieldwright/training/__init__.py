@@ -8,6 +8,7 @@ from fieldwright.training.interruption import TrainingStopped
 from fieldwright.training.loop import TrainingSummary, train
 from fieldwright.training.metrics import tensorboard_loggers
 from fieldwright.training.objectives import Objective, RelativeError
+from fieldwright.training.parameter_groups import GroupRates
 from fieldwright.training.phases import Carried, Phase, lead_times
 from fieldwright.training.prediction import PhysicalPrediction, ValidationErrors
 from fieldwright.training.roll_out import RollOut
@@ -19,6 +20,7 @@ __all__ = [
     "Carried",
     "ChannelLayout",
     "FramePairs",
+    "GroupRates",
     "LeadTimes",
     "Normalization",
     "Objective",

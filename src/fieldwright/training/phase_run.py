@@ -30,6 +30,7 @@ from fieldwright.training.interruption import StopRequest, TrainingStopped
 from fieldwright.training.metrics import MetricsTable, Row
 from fieldwright.training.objectives import build_objective
 from fieldwright.training.optimizers import OPTIMIZERS, load_named_state, named_state, trainable
+from fieldwright.training.parameter_groups import FACTOR, optimizer_groups
 from fieldwright.training.phases import Carried, Phase, lead_times
 from fieldwright.training.position import Position, TrainingState
 from fieldwright.training.prediction import PhysicalPrediction, validate
@@ -89,7 +90,8 @@ class PhaseRun:
             raise InputError(f"phase '{phase.name}': the operator has no parameter that can be trained")
         module: Any = torch.compile(self.operator) if phase.compile else self.operator
         self.wrapped = fabric.setup_module(module)
-        self.optimizer = OPTIMIZERS[phase.optimizer](self.parameters, phase.learning_rate, phase.weight_decay)
+        groups = optimizer_groups(self.operator, phase.groups, phase.weight_decay)
+        self.optimizer = OPTIMIZERS[phase.optimizer](groups, phase.learning_rate, phase.weight_decay)
         load_named_state(self.operator, self.optimizer, carried.optimizer_state)
         self.average = average
         if average is not None:
@@ -155,7 +157,7 @@ class PhaseRun:
         before = self.fraction()
         rate = phase.rate(before)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group[FACTOR]
         losses = self._gradients()
         losses, stop = self._agree(losses)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, phase.clip or float("inf"))

@@ -18,6 +18,7 @@ from fieldwright.errors import InputError
 from fieldwright.training.batches import Samples
 from fieldwright.training.objectives import Objective, build_objective
 from fieldwright.training.optimizers import OPTIMIZERS
+from fieldwright.training.parameter_groups import GroupRates
 from fieldwright.training.roll_out import RollOut
 from fieldwright.training.schedules import SCHEDULES
 from fieldwright.training.sources import FramePairs, LeadTimes, PairRule, Source, StoredSamples
@@ -58,6 +59,10 @@ class Phase(BaseModel):
     concerns the operator's forward and backward pass; losses are float32 always. "auto" is bfloat16 where the device
     multiplies it faster than float32 and the operator says that it gains by it (``bfloat16_pays``), else float32.
 
+    ``groups`` are factors of the learning rate and decays of groups of parameters that the operator names, see
+    `fieldwright.training.parameter_groups`. ``pretrained`` is the directory of an operator, of a run or of a published
+    checkpoint whose weights the phase begins with, all that fit in name and shape.
+
     ``prepare`` is called before the phase begins, and again with an empty optimizer state when a killed run is
     resumed, to build the operator whose weights are then loaded. So the structure it builds may not depend on weights.
     Its draws come from torch's default generator, which is seeded for it.
@@ -72,6 +77,7 @@ class Phase(BaseModel):
     optimizer: str = "adamw"
     learning_rate: PositiveFloat = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-5
+    groups: dict[str, GroupRates] = {}
     schedule: str = "one-cycle"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     steps: PositiveInt | None = None
@@ -83,6 +89,7 @@ class Phase(BaseModel):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     precision: Precision = "32"
     compile: bool = False
+    pretrained: str | None = None
     prepare: Prepare | None = None
 
     @model_validator(mode="after")
