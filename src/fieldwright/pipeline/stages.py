@@ -120,8 +120,12 @@ def train_stage(
         Normalizer.fit(fields, names=names)
         for fields, names in zip(fitted, (train_split.input_names, train_split.output_names), strict=True)
     )
-    operator = seeded_operator(recipe)
     phases = recipe.training.to_phases()
+    timed = lead_times(phases, train_split)
+    if timed is not None:
+        # A state is the same field before and after any lead time, and at no lead time the very same numbers.
+        outputs = inputs.first(len(problem.outputs))
+    operator = seeded_operator(recipe)
     summary = train(
         operator,
         phases,
@@ -132,7 +136,7 @@ def train_stage(
         symmetries=problem.symmetries() if recipe.training.augment else (),
         reporter=reporter,
     )
-    return Surrogate(summary.operator, inputs, outputs, problem, lead_times(phases, train_split)), summary
+    return Surrogate(summary.operator, inputs, outputs, problem, timed), summary
 
 
 def evaluate_stage(recipe: Recipe, work: RunDirectory, *, device: str, reporter: Reporter) -> Evaluation:
