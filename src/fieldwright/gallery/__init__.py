@@ -14,6 +14,7 @@ from pathlib import Path
 from fieldwright.errors import InputError
 from fieldwright.gallery.krylov_recycling import reproduce_krylov_recycling
 from fieldwright.gallery.multigrid_neural_operator import reproduce_multigrid_neural_operator
+from fieldwright.gallery.operator_transformer import reproduce_operator_transformer
 from fieldwright.gallery.page import Claim, Reproduction, Table, verdict, write_page
 from fieldwright.progress import SILENT, Reporter
 from fieldwright.settings import allowed
@@ -37,6 +38,10 @@ GALLERY: dict[str, Entry] = {
     "multigrid-neural-operator": Entry(
         "MgNO: a learned V-cycle inverts the Laplacian; a race against FNO and a U-Net on Darcy; exact periodicity",
         reproduce_multigrid_neural_operator,
+    ),
+    "poseidon-operator-transformer": Entry(
+        "Poseidon: the published network digit by digit; training on all pairs of states against the first alone",
+        reproduce_operator_transformer,
     ),
 }
 
