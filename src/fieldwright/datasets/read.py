@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ class FieldDataset:
             _copy(out.numpy()[:, c], frames, self._files[number], channel, np.full_like(frames, index), frames)
         return np.array(layout.times), out
 
-    @property
+    @cached_property
     def times(self) -> Float[Tensor, " time"]:
         """The stored times, the same for every trajectory.
 

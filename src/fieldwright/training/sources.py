@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, Protocol
 
 import torch
@@ -104,10 +105,13 @@ class FramePairs:
             return trajectory, place, place + self.stride
         if self.rule == "first":
             return trajectory, torch.zeros_like(place), place + 1
-        steps = len(self.trajectories.times)
-        pairs = torch.triu_indices(steps, steps, offset=0 if self.rule == "all" else 1)
-        chosen = pairs[:, numbers % pairs.shape[1]]
+        chosen = self._pairs[:, numbers % self._pairs.shape[1]]
         return trajectory, chosen[0], chosen[1]
+
+    @cached_property
+    def _pairs(self) -> Int[Tensor, "both pair"]:
+        steps = len(self.trajectories.times)
+        return torch.triu_indices(steps, steps, offset=0 if self.rule == "all" else 1)
 
     def draw(self, indices: Int[Tensor, " batch"], numbers: Int[Tensor, " batch"]) -> Drawn:
         """The pairs of these indices."""

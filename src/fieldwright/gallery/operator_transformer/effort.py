@@ -14,5 +14,5 @@ class Effort:
     seeds: tuple[int, ...]
 
 
-FULL = Effort(sizes=("small", "T"), trajectories=(4, 16), test_trajectories=64, steps=400, seeds=(0, 1))
-QUICK = Effort(sizes=("small",), trajectories=(2, 3), test_trajectories=4, steps=3, seeds=(0, 1))
+FULL = Effort(sizes=("small", "T"), trajectories=(4, 16), test_trajectories=64, steps=250, seeds=(0, 1))
+QUICK = Effort(sizes=("small",), trajectories=(2, 3), test_trajectories=4, steps=3, seeds=(0,))

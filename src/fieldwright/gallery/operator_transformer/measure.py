@@ -95,6 +95,20 @@ def claims(
                 ours < theirs,
             )
         )
+    periodic, plain = median(finishes, BEYOND, many, "rolled"), median(finishes, FNO, many, "rolled")
+    ours = median(finishes, ALL, many, "rolled")
+    statements += [
+        Claim(
+            f"Windows that go around the periodic box roll out better by a quarter, {many} trajectories",
+            f"{periodic:.1%} against {ours:.1%}",
+            periodic < 0.75 * ours,
+        ),
+        Claim(
+            f"The plain alternative, an FNO frame by frame, is better than all of them, {many} trajectories",
+            f"{plain:.1%} against {min(periodic, ours):.1%}",
+            plain < min(periodic, ours),
+        ),
+    ]
     trained = max(f.rolled for f in finishes)
     statements.append(
         Claim(
@@ -106,9 +120,9 @@ def claims(
     ours, theirs = both("direct", many)
     statements.append(
         Claim(
-            f"In one step of T, all pairs are at most a quarter worse, {many} trajectories",
-            f"{ours:.1%} against {theirs:.1%}",
-            ours <= 1.25 * theirs,
+            f"In one step of T, which is all that they learn, pairs from the first state win, {many} trajectories",
+            f"{theirs:.1%} against {ours:.1%}",
+            theirs < ours,
         )
     )
     return statements
@@ -119,7 +133,12 @@ def draw(finishes: Sequence[Finish], persistence: float, effort: Effort) -> Figu
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.2), layout="constrained")
-    labels = {VANILLA: "from the first state", ALL: "all pairs", BEYOND: "beyond the paper", FNO: "FNO, frame by frame"}
+    labels = {
+        VANILLA: "from the first state",
+        ALL: "all pairs",
+        BEYOND: "all pairs, periodic",
+        FNO: "FNO, frame by frame",
+    }
     for axes, count in zip(figure.subplots(1, 2, sharex=True, sharey=True), effort.trajectories, strict=True):
         for place, name in enumerate(labels):
             own = [f for f in finishes if f.name == name and f.trajectories == count]

@@ -36,7 +36,7 @@ STEPS_OF_ROLL_OUT = 4
 
 VANILLA = "transformer, pairs from the first state"
 ALL = "transformer, all pairs"
-BEYOND = "beyond the paper: all pairs, exact start, periodic"
+BEYOND = "beyond the paper: all pairs, periodic windows"
 FNO = "plain alternative: FNO, frame by frame"
 PERSISTENCE = "nothing changes"
 
@@ -79,7 +79,7 @@ def entrants(effort: Effort) -> list[Entrant]:
     return [
         Entrant(VANILLA, transformer, phase(pairs="first")),
         Entrant(ALL, transformer, phase(pairs="all")),
-        Entrant(BEYOND, lambda: transformer(exact_start=True, periodic=True, boundary="periodic"), phase(pairs="all")),
+        Entrant(BEYOND, lambda: transformer(periodic=True, boundary="periodic"), phase(pairs="all")),
         Entrant(
             FNO,
             lambda: FourierOperator(1, 1, width=24, layers=4, modes=8, coordinates=False, boundary="periodic"),
@@ -161,8 +161,10 @@ def race_table(finishes: Sequence[Finish], persistence: float, effort: Effort) -
         ),
         rows=rows,
         reading=(
-            "Everything here is small and trained briefly: this says what training on pairs does to one network on one "
-            "problem, not how good the published models are."
+            "All pairs teach a network to go on from any state, so a roll-out gains; for the one step of T they spend "
+            "most of the training on others. Closing the windows of a periodic box is worth more than either. "
+            "A Fourier operator that learns one frame needs no lead time and is the better choice on this problem. "
+            "Everything here is small and trained briefly: it says nothing of how good the published models are."
         ),
     )
 
