@@ -17,6 +17,7 @@ from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.latent_spectral import LatentSpectralOperator
 from fieldwright.operators.latent_spectral_points import LatentSpectralPointOperator
 from fieldwright.operators.multigrid import MultigridOperator
+from fieldwright.operators.pretrained import TakenOver, load_pretrained
 from fieldwright.operators.roll_out import roll_out
 from fieldwright.operators.spatiotemporal import SpatiotemporalFourierOperator
 from fieldwright.operators.spectral_output import SpectralOutputLayer
@@ -40,6 +41,7 @@ __all__ = [
     "ResNet",
     "SpatiotemporalFourierOperator",
     "SpectralOutputLayer",
+    "TakenOver",
     "UNet",
     "VCycle",
     "Walls",
@@ -47,6 +49,7 @@ __all__ = [
     "fine_tuning_groups",
     "for_channels",
     "load_operator",
+    "load_pretrained",
     "parameter_count",
     "roll_out",
     "save_operator",

@@ -97,6 +97,12 @@ class ForeignOperator(nn.Module, StoredOperator):
             raise InputError("lead_time: this operator's forward has no such argument")
         return self.module(inputs)
 
+    def parameter_groups(self) -> dict[str, list[str]]:
+        """Those of the user's module; where it has none, all parameters are one group, "all"."""
+        rule = getattr(self.module, "parameter_groups", None)
+        groups = {"all": [name for name, _ in self.module.named_parameters()]} if rule is None else rule()
+        return {group: [f"module.{name}" for name in names] for group, names in groups.items()}
+
 
 def import_module_class(kind: str) -> type[nn.Module]:
     """The `nn.Module` class named ``module:Class``, with the working directory on the import path.
