@@ -16,6 +16,7 @@ from fieldwright.operators.fine_tuning import ParameterGroup, fine_tuning_groups
 from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.latent_spectral import LatentSpectralOperator
 from fieldwright.operators.latent_spectral_points import LatentSpectralPointOperator
+from fieldwright.operators.mesh_network import MeshNetwork
 from fieldwright.operators.multigrid import MultigridOperator
 from fieldwright.operators.roll_out import roll_out
 from fieldwright.operators.transformer import OperatorTransformer
@@ -31,6 +32,7 @@ __all__ = [
     "FourierOperator",
     "LatentSpectralOperator",
     "LatentSpectralPointOperator",
+    "MeshNetwork",
     "MultiONet",
     "MultigridOperator",
     "OperatorTransformer",

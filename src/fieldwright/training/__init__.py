@@ -6,6 +6,7 @@ from fieldwright.training.devices import launch_fabric
 from fieldwright.training.interruption import TrainingStopped
 from fieldwright.training.loop import TrainingSummary, train
 from fieldwright.training.metrics import tensorboard_loggers
+from fieldwright.training.monge_ampere import MongeAmpere, monitor_data
 from fieldwright.training.objectives import Objective, RelativeError
 from fieldwright.training.phases import Carried, Phase
 from fieldwright.training.prediction import PhysicalPrediction, ValidationErrors
@@ -13,6 +14,7 @@ from fieldwright.training.prediction import PhysicalPrediction, ValidationErrors
 __all__ = [
     "Batch",
     "Carried",
+    "MongeAmpere",
     "Normalization",
     "Objective",
     "Phase",
@@ -25,6 +27,7 @@ __all__ = [
     "TrainingSummary",
     "ValidationErrors",
     "launch_fabric",
+    "monitor_data",
     "tensorboard_loggers",
     "train",
 ]

@@ -108,9 +108,11 @@ def along(field: Float[Tensor, "*space"], matrix: Float[Tensor, "out in"], axis:
 
 
 def sample_within(
-    field: Float[Tensor, "batch *space"], grid: Grid, points: Float[Tensor, "batch axis *where"], box: Box
+    field: Float[Tensor, "batch *space"], grid: Grid, points: Float[Tensor, "batch_or_1 axis *where"], box: Box
 ) -> Float[Tensor, "batch *where"]:
     """One field at points of the box, multilinear and level beyond the outermost points of an axis that does not wrap.
+
+    The points may be the same for all samples: a batch of one.
 
     Seven times as fast as `sample`, for what is evaluated again and again.
     """

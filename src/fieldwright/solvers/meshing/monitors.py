@@ -175,48 +175,51 @@ def widened(
     return density
 
 
-@torch.compiler.assume_constant_result
 def _difference(
     n: int, centring: str, wraps: bool, h: float, order: int, dtype: torch.dtype, device: torch.device
 ) -> Float[Tensor, "point point"]:
-    return _built_difference(n, centring, wraps, h, order, dtype, device)
+    # A compiled graph builds its matrices, because its grid may be a symbol.
+    build = _built_difference if torch.compiler.is_compiling() else _kept_difference
+    return build(n, centring, wraps, h, order, dtype, device)
 
 
-@lru_cache(maxsize=64)
 def _built_difference(
     n: int, centring: str, wraps: bool, h: float, order: int, dtype: torch.dtype, device: torch.device
 ) -> Float[Tensor, "point point"]:
     with torch.inference_mode(False):  # what is kept must serve training too
-        stencil = {-1: -0.5, 1: 0.5} if order == 1 else {-1: 1.0, 0: -2.0, 1: 1.0}
-        matrix = torch.zeros(n, n, dtype=torch.float64)
+        i, j = torch.arange(n)[:, None], torch.arange(n)
         repeat = n - 1 if centring == "node" and wraps else n
-        for i in range(n):
-            # At a wall the second difference of the point beside it stands in, and a one-sided first one.
-            middle = i if wraps else min(max(i, 1), n - 2)
-            for offset, weight in stencil.items():
-                matrix[i, (middle + offset) % repeat if wraps else middle + offset] += weight
+        # At a wall the second difference of the point beside it stands in, and a one-sided first one.
+        middle = i if wraps else i.clamp(1, n - 2)
+        matrix = torch.zeros(n, n, dtype=torch.float64)
+        for offset, weight in ((-1, -0.5), (1, 0.5)) if order == 1 else ((-1, 1.0), (0, -2.0), (1, 1.0)):
+            matrix = matrix + weight * (j == ((middle + offset) % repeat if wraps else middle + offset)).double()
         if order == 1 and not wraps:
-            matrix[0], matrix[-1] = 0.0, 0.0
-            matrix[0, :3] = torch.tensor([-1.5, 2.0, -0.5])
-            matrix[-1, -3:] = torch.tensor([0.5, -2.0, 1.5])
+            one_sided = sum(w * (j == k).double() for k, w in enumerate((-1.5, 2.0, -0.5)))
+            assert isinstance(one_sided, Tensor)
+            matrix = torch.where(i == 0, one_sided, matrix)
+            matrix = torch.where(i == n - 1, -one_sided.flip(0), matrix)
         return (matrix / h**order).to(device, dtype)
 
 
-@torch.compiler.assume_constant_result
 def _gaussian(
     n: int, centring: str, wraps: bool, width: float, dtype: torch.dtype, device: torch.device
 ) -> Float[Tensor, "point point"]:
-    return _built_gaussian(n, centring, wraps, width, dtype, device)
+    build = _built_gaussian if torch.compiler.is_compiling() else _kept_gaussian
+    return build(n, centring, wraps, width, dtype, device)
 
 
-@lru_cache(maxsize=64)
 def _built_gaussian(
     n: int, centring: str, wraps: bool, width: float, dtype: torch.dtype, device: torch.device
 ) -> Float[Tensor, "point point"]:
     with torch.inference_mode(False):
-        x = Grid((n,), centring).axis(0)  # type: ignore[arg-type]
-        images = [x + k for k in (-1, 0, 1)] if wraps else [x, -x, 2 - x]
-        matrix = sum(torch.exp(-0.5 * ((x[:, None] - image) / width).square()) for image in images)
-        assert isinstance(matrix, Tensor)
-        matrix = matrix * Grid((n,), centring).weights(0)  # type: ignore[arg-type]
+        line = Grid((n,), centring)  # type: ignore[arg-type]
+        x = line.axis(0)
+        matrix = torch.zeros(n, n, dtype=torch.float64)
+        for image in (x - 1, x, x + 1) if wraps else (x, -x, 2 - x):
+            matrix = matrix + torch.exp(-0.5 * ((x[:, None] - image) / width).square())
+        matrix = matrix * line.weights(0)
         return (matrix / matrix.sum(1, keepdim=True)).to(device, dtype)
+
+
+_kept_difference, _kept_gaussian = lru_cache(maxsize=64)(_built_difference), lru_cache(maxsize=64)(_built_gaussian)

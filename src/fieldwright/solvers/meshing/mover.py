@@ -3,9 +3,9 @@
     m = monitor(u),      x = ξ + s ∇φ(ξ),      m(x) det(I + ∇∇φ) = θ,
 
 with φ by the engine, and s the longest step at which no cell is inverted (`simplices.safe_step`). Engines are called
-alike: `Relaxation` solves each time, a trained network (`fieldwright.operators.MeshNetwork`) gives φ at once, and
-`Hybrid` polishes what the network gives by a few steps. On a line the map is exact in closed form and no engine is
-asked.
+alike: `Relaxation` solves each time, a trained network's `potentials` (`fieldwright.operators.MeshNetwork`) give φ at
+once, and `Hybrid` polishes what the network gives by a few steps. On a line the map is exact in closed form and no
+engine is asked.
 """
 
 from __future__ import annotations
@@ -48,10 +48,13 @@ class MeshEngine(Protocol):
 
 @dataclass(frozen=True)
 class Hybrid:
-    """A network's potential as the start of a few relaxation steps."""
+    """A network's potential as the start of a few relaxation steps.
+
+    Their γ and first step are smaller than relaxation's own: what a network leaves is short waves.
+    """
 
     network: MeshEngine
-    relaxation: Relaxation = field(default_factory=lambda: Relaxation(steps=5))
+    relaxation: Relaxation = field(default_factory=lambda: Relaxation(steps=5, step=0.05, implicit=0.05))
 
     def __call__(self, monitor: Float[Tensor, "batch *space"], grid: Grid, box: Box) -> Potential:
         """The polished potentials; where the network's is worse than none, relaxation starts from the identity."""

@@ -125,22 +125,15 @@ def determinant(hessian: dict[tuple[int, int], Tensor], dimension: int) -> Tenso
     return a * (d * f - e * e) - b * (b * f - c * e) + c * (b * e - c * d)
 
 
-@torch.compiler.assume_constant_result
 def _synthesis(
     modes: int, count: int, periodic: bool, points: Points, order: int, length: float,
     dtype: torch.dtype, device: torch.device,
 ) -> Float[Tensor, "point mode"]:  # fmt: skip
-    return _built(modes, count, periodic, points, order, length, dtype, device)
+    # A derivative of the functions at the points. A compiled graph builds it, because its grid may be a symbol.
+    build = _built if torch.compiler.is_compiling() else _kept
+    return build(modes, count, periodic, points, order, length, dtype, device)
 
 
-@torch.compiler.assume_constant_result
-def _analysis(
-    modes: int, count: int, periodic: bool, dtype: torch.dtype, device: torch.device
-) -> Float[Tensor, "mode point"]:
-    return _inverse(modes, count, periodic, dtype, device)
-
-
-@lru_cache(maxsize=256)
 def _built(
     modes: int, count: int, periodic: bool, points: Points, order: int, length: float,
     dtype: torch.dtype, device: torch.device,
@@ -151,18 +144,26 @@ def _built(
         wave = 2 * ((k + 1) / 2).floor() if periodic else k
         # A derivative turns a cosine by a quarter; a sine is a cosine turned back by one.
         quarters = order - (((k % 2 == 0) & (k > 0)).double() if periodic else 0.0)
-        angle = math.pi * (wave * x + quarters / 2)
-        matrix = (math.pi * wave / length) ** order * torch.cos(angle)
+        matrix = (math.pi * wave / length) ** order * torch.cos(math.pi * (wave * x + quarters / 2))
         # What is zero is zero exactly: a wall must not leak by round-off.
         matrix = torch.where(matrix.abs() < 1e-12 * matrix.abs().amax().clamp_min(1e-300), 0.0, matrix)
         return matrix.to(device, dtype)
 
 
-@lru_cache(maxsize=64)
-def _inverse(
+def _analysis(
+    modes: int, count: int, periodic: bool, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "mode point"]:
+    build = _built_inverse if torch.compiler.is_compiling() else _kept_inverse
+    return build(modes, count, periodic, dtype, device)
+
+
+def _built_inverse(
     modes: int, count: int, periodic: bool, dtype: torch.dtype, device: torch.device
 ) -> Float[Tensor, "mode point"]:
     with torch.inference_mode(False):
         matrix = _built(modes, count, periodic, "cell", 0, 1.0, torch.float64, torch.device("cpu"))
         # The functions are orthogonal over the midpoints, so that their transposes are the least squares solution.
         return (matrix / matrix.square().sum(0).clamp_min(1e-12)).T.contiguous().to(device, dtype)
+
+
+_kept, _kept_inverse = lru_cache(maxsize=256)(_built), lru_cache(maxsize=64)(_built_inverse)

@@ -75,7 +75,7 @@ class Relaxation:
     Errors: `InputError` for a setting out of range.
     """
 
-    steps: int = 60
+    steps: int = 40
     modes: int = 32
     tolerance: float = 0.02
     step: float = 0.2

@@ -27,6 +27,11 @@ BISECTIONS = 50
 @lru_cache(maxsize=32)
 def simplices(shape: tuple[int, ...]) -> Int[Tensor, "cell corner"]:
     """The corners of every simplex, as indices into the flattened nodes, ordered so that volumes are positive."""
+    with torch.inference_mode(False):  # what is kept must serve training too
+        return _built(shape)
+
+
+def _built(shape: tuple[int, ...]) -> Int[Tensor, "cell corner"]:
     dimension = len(shape)
     corners = torch.stack(torch.meshgrid(*(torch.arange(n - 1) for n in shape), indexing="ij"), -1).reshape(
         -1, dimension
@@ -35,14 +40,12 @@ def simplices(shape: tuple[int, ...]) -> Int[Tensor, "cell corner"]:
     for order in itertools.permutations(range(dimension)):
         path, place = [corners], corners
         for axis in order:
-            place = place.clone()
-            place[:, axis] += 1
+            place = place + (torch.arange(dimension) == axis).long()
             path.append(place)
         if _odd(order):
             path[-1], path[-2] = path[-2], path[-1]
         cells.append(torch.stack([_flat(place, shape) for place in path], 1))
-    with torch.inference_mode(False):
-        return torch.stack(cells, 1).reshape(-1, dimension + 1).clone()
+    return torch.stack(cells, 1).reshape(-1, dimension + 1)
 
 
 def _odd(order: Sequence[int]) -> bool:
@@ -63,9 +66,9 @@ def edges(nodes: Float[Tensor, "batch axis *space"]) -> Float[Tensor, "batch axi
     return (corners[..., 1:] - corners[..., :1]).movedim(-1, 2)
 
 
-@torch.compiler.assume_constant_result
 def _cells(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    return simplices(shape).to(device)
+    build = _built if torch.compiler.is_compiling() else simplices
+    return build(shape).to(device)
 
 
 def volumes(nodes: Float[Tensor, "batch axis *space"]) -> Float[Tensor, "batch cell"]:
