@@ -17,6 +17,7 @@ from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.latent_spectral import LatentSpectralOperator
 from fieldwright.operators.latent_spectral_points import LatentSpectralPointOperator
 from fieldwright.operators.mesh_network import MeshNetwork
+from fieldwright.operators.moving_mesh import MovingMeshOperator
 from fieldwright.operators.multigrid import MultigridOperator
 from fieldwright.operators.roll_out import roll_out
 from fieldwright.operators.transformer import OperatorTransformer
@@ -33,6 +34,7 @@ __all__ = [
     "LatentSpectralOperator",
     "LatentSpectralPointOperator",
     "MeshNetwork",
+    "MovingMeshOperator",
     "MultiONet",
     "MultigridOperator",
     "OperatorTransformer",

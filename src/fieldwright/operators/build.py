@@ -20,6 +20,7 @@ from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.latent_spectral import LatentSpectralOperator
 from fieldwright.operators.latent_spectral_points import LatentSpectralPointOperator
 from fieldwright.operators.mesh_network import MeshNetwork
+from fieldwright.operators.moving_mesh import MovingMeshOperator
 from fieldwright.operators.multigrid import MultigridOperator
 from fieldwright.operators.store import StoredOperator, read_model, restore
 from fieldwright.operators.transformer import OperatorTransformer
@@ -31,6 +32,7 @@ OPERATORS: dict[str, type[nn.Module]] = {
     "deeponet": DeepONet,
     "multionet": MultiONet,
     "transformer": OperatorTransformer,
+    "moving_mesh": MovingMeshOperator,
     "resnet": ResNet,
     "unet": UNet,
 }
