@@ -139,21 +139,19 @@ class MovingMeshOperator(nn.Module, StoredOperator):
 
     def _parts(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """(A(u), g T₂ w)."""
-        grid, box = self._grid(inputs), self.box
+        grid = self._grid(inputs)
         # Geometry has no use for bfloat16, whose steps are as wide as the cells.
         with torch.autocast(inputs.device.type, enabled=False):
             fields = inputs.to(torch.promote_types(inputs.dtype, torch.float32))
             mesh = self.nodes(fields)
-            y, metric = mesh.nodes, mesh.metric()
-            x = grid.coordinates().to(fields)
+            x, y = grid.coordinates().to(fields), mesh.nodes
             shift = 0.5 if self.centring == "cell" else 0.0
-            low, spacing = (_column(v, y) for v in (grid.lower, grid.spacing))
-            v = self.there(fields, x[None], (y - low) / spacing - shift, y, box.lengths, box.periodic)
-            xi = (mesh.inverse(x) - low) / _column(mesh.closed.spacing, y)
-        w = self._run(self.moving, torch.cat((v, metric), 1).to(inputs.dtype))
+            places = (y - _column(grid.lower, y)) / _column(grid.spacing, y) - shift
+            v = self.there(fields, x[None], places, y, self.box.lengths, self.box.periodic)
+        w = self._run(self.moving, torch.cat((v, mesh.metric), 1).to(inputs.dtype))
         fixed = self._run(self.fixed, inputs)
         with torch.autocast(inputs.device.type, enabled=False):
-            w = self.back(w, y, xi, x[None].expand(len(y), *x.shape), box.lengths, box.periodic)
+            w = self.back(w, y, mesh.inverse, x[None].expand(len(y), *x.shape), self.box.lengths, self.box.periodic)
             moving = w * self.moving_gate.to(w.dtype).reshape(-1, *[1] * self.dimension)
         return fixed, moving
 

@@ -9,7 +9,6 @@ of 2π k ξ / L, and no point is pinned. Every derivative is a product with one 
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,7 +77,7 @@ class PotentialSpace:
     ) -> Float[Tensor, "batch axis other *space"]:
         """∇∇φ at the nodes or the cell midpoints of a grid."""
         axes = range(len(shape))
-        pairs = list(itertools.combinations_with_replacement(axes, 2))
+        pairs = [(i, j) for i in axes for j in axes if i <= j]
         orders = [tuple((a == i) + (a == j) for a in axes) for i, j in pairs]
         found = dict(zip(pairs, self._derivatives(coefficients, orders, shape, points), strict=True))
         rows = [torch.stack([found[min(i, j), max(i, j)] for j in axes], 1) for i in axes]
@@ -89,7 +88,7 @@ class PotentialSpace:
     ) -> tuple[Float[Tensor, "batch axis *space"], Float[Tensor, "batch *space"]]:
         """(∇φ, det(I + ∇∇φ)) together, which share most of their products."""
         axes = range(len(shape))
-        pairs = list(itertools.combinations_with_replacement(axes, 2))
+        pairs = [(i, j) for i in axes for j in axes if i <= j]
         first = [tuple(int(a == axis) for a in axes) for axis in axes]
         second = [tuple((a == i) + (a == j) for a in axes) for i, j in pairs]
         found = self._derivatives(coefficients, first + second, shape, points)
