@@ -1,8 +1,6 @@
 """The amortised mover: walls and seams for any weights, one mesh for proportional monitors, stored and loaded."""
 
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -116,24 +114,6 @@ def test_stored_and_loaded(tmp_path):
     for loaded in (MeshNetwork.from_pretrained(tmp_path / "mover"), load_operator(tmp_path / "mover")):
         assert torch.equal(loaded(x), network(x))
         assert loaded.space == network.space
-
-
-COMPILE = """
-import torch
-from fieldwright.operators import MeshNetwork
-network = MeshNetwork(modes=8, points=16, width=4, levels=3)
-torch.nn.init.normal_(network.network.project.mix.weight, std=0.05)
-x = torch.randn(2, 1, 20, 18)
-compiled = torch.compile(network, fullgraph=True, backend="aot_eager")(x)
-assert torch.allclose(compiled, network(x), atol=1e-5)
-compiled.sum().backward()
-assert torch.allclose(torch.export.export(network, (x,)).module()(x), network(x), atol=1e-5)
-"""
-
-
-def test_compile_without_breaks_and_export():
-    done = subprocess.run([sys.executable, "-c", COMPILE], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 def test_it_is_an_engine_alone_and_as_a_start():

@@ -43,5 +43,5 @@ def trained_network(monitor: Monitor, *, steps: int, seed: int = 0) -> tuple[Mes
     return network.eval(), time.process_time() - start
 
 
-LEARNING_RATE = 4e-3
+STEPS, LEARNING_RATE = 600, 3e-3
 SYMMETRIES = box_symmetries(FIELDS, Boundary.parse("neumann", 2))
