@@ -38,7 +38,7 @@ class MovingMeshOperator(nn.Module, StoredOperator):
     """Two branches in 1D, 2D or 3D: fields in, fields out, on grids of any size that both branches take.
 
     ``in_channels``, ``out_channels``  fields in and out
-    ``branch``      the network of both branches: "unet", "resnet" or "fourier"
+    ``branch``      the network of both branches: "fourier" (default), "unet" or "resnet"
     ``width``       its channels (16)
     ``mesh``        "moving", or "uniform": the same network and weights with the nodes left where they are, the
                     baseline that says whether moving them pays
@@ -65,7 +65,7 @@ class MovingMeshOperator(nn.Module, StoredOperator):
         in_channels: int,
         out_channels: int,
         *,
-        branch: str = "unet",
+        branch: str = "fourier",
         width: int = 16,
         mesh: str = "moving",
         steps: int = 10,

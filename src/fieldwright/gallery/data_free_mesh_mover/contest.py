@@ -20,6 +20,7 @@ from fieldwright.solvers.meshing import (
     Monitor,
     Relaxation,
     interpolation_error,
+    safe_step,
     volumes,
 )
 
@@ -82,12 +83,12 @@ def score(entrant: Entrant, fields: Fronts, nodes: int, uniform_errors: tuple[fl
     values = fields.on(FIELDS)
     reference = HESSIAN(values, FIELDS, mover.box)
     density = entrant.monitor(values, FIELDS, mover.box) if entrant.engine else torch.ones_like(reference)
-    seconds = []
+    mesh, seconds = mover.follow(density), []
     for _ in range(ROUNDS):
         start = time.process_time()
-        mesh = mover.follow(density)
+        mover.follow(density)
         seconds.append((time.process_time() - start) / len(values))
-    asked = mesh.uniform + mover.motion(density).displacement(mesh.grid.shape, "node")  # type: ignore[possibly-undefined]
+    asked = mesh.uniform + mover.motion(density).displacement(mesh.grid.shape, "node")
     errors = mesh_errors(mover, density, fields)
     quality = mesh.quality(reference)
     return Score(
@@ -141,10 +142,12 @@ def validity(rows: list[Entrant], count: int, nodes: int, *, seed: int) -> list[
             assert entrant.engine is not None
             mover = MeshMover(FIELDS, monitor=entrant.monitor, nodes=nodes, engine=entrant.engine)
             density = entrant.monitor(values, FIELDS, mover.box)
-            asked = grid.coordinates().to(values) + mover.motion(density).displacement(grid.shape, "node")
-            least = mover.follow(density).volumes().amin(1)
+            uniform = grid.coordinates().to(values)
+            moved = mover.motion(density).displacement(grid.shape, "node")
+            step = safe_step(uniform[None], moved)[:, None, None, None]
+            least = volumes(uniform + step * moved).amin(1)
             tally = tallies[entrant.name]
-            tally[0] += int((volumes(asked).amin(1) <= 0).sum())
+            tally[0] += int((volumes(uniform + moved).amin(1) <= 0).sum())
             tally[1] += int((least <= 0).sum())
             tally[2] = min(tally[2], float(least.min()) * 2 * (nodes - 1) ** 2)
     return [Validity(name, count, int(a), int(b), c) for name, (a, b, c) in tallies.items()]
