@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fieldwright.errors import InputError
+from fieldwright.gallery.data_free_mesh_mover import reproduce_data_free_mesh_mover
 from fieldwright.gallery.krylov_recycling import reproduce_krylov_recycling
 from fieldwright.gallery.multigrid_neural_operator import reproduce_multigrid_neural_operator
 from fieldwright.gallery.operator_transformer import reproduce_operator_transformer
@@ -32,6 +33,10 @@ class Entry:
 
 
 GALLERY: dict[str, Entry] = {
+    "data-free-mesh-mover": Entry(
+        "DMM: nodes moved to where a field varies, by a network and by plain relaxation; what an operator gains by it",
+        reproduce_data_free_mesh_mover,
+    ),
     "krylov-recycling": Entry(
         "SKR: sorted systems solved by GCRO-DR; where the published gain over GMRES comes from, and what is left of it",
         reproduce_krylov_recycling,

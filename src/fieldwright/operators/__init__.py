@@ -16,6 +16,8 @@ from fieldwright.operators.fine_tuning import ParameterGroup, fine_tuning_groups
 from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.latent_spectral import LatentSpectralOperator
 from fieldwright.operators.latent_spectral_points import LatentSpectralPointOperator
+from fieldwright.operators.mesh_network import MeshNetwork
+from fieldwright.operators.moving_mesh import MovingMeshOperator
 from fieldwright.operators.multigrid import MultigridOperator
 from fieldwright.operators.pretrained import TakenOver, load_pretrained
 from fieldwright.operators.roll_out import roll_out
@@ -34,6 +36,8 @@ __all__ = [
     "FourierOperator",
     "LatentSpectralOperator",
     "LatentSpectralPointOperator",
+    "MeshNetwork",
+    "MovingMeshOperator",
     "MultiONet",
     "MultigridOperator",
     "OperatorTransformer",

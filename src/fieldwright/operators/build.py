@@ -19,6 +19,8 @@ from fieldwright.operators.deeponet import DeepONet, MultiONet
 from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.latent_spectral import LatentSpectralOperator
 from fieldwright.operators.latent_spectral_points import LatentSpectralPointOperator
+from fieldwright.operators.mesh_network import MeshNetwork
+from fieldwright.operators.moving_mesh import MovingMeshOperator
 from fieldwright.operators.multigrid import MultigridOperator
 from fieldwright.operators.spatiotemporal import SpatiotemporalFourierOperator
 from fieldwright.operators.store import StoredOperator, read_model, restore
@@ -32,12 +34,16 @@ OPERATORS: dict[str, type[nn.Module]] = {
     "deeponet": DeepONet,
     "multionet": MultiONet,
     "transformer": OperatorTransformer,
+    "moving_mesh": MovingMeshOperator,
     "resnet": ResNet,
     "unet": UNet,
 }
 
 # On scattered points, which no recipe's problem has; they are stored and loaded like the others.
 POINT_OPERATORS: dict[str, type[nn.Module]] = {"latent_spectral_points": LatentSpectralPointOperator}
+
+# From a monitor to a mesh, trained by an objective of their own; stored and loaded like the others too.
+MESH_OPERATORS: dict[str, type[nn.Module]] = {"mesh_network": MeshNetwork}
 
 
 def build_operator(
@@ -140,7 +146,10 @@ def load_operator(directory: str | Path, *, device: str | torch.device = "cpu") 
     """
     place = Path(directory)
     config, metadata, tensors = read_model(place, device=str(device))
-    classes = {cls.__name__: cls for cls in (*OPERATORS.values(), *POINT_OPERATORS.values(), ForeignOperator)}
+    classes = {
+        cls.__name__: cls
+        for cls in (*OPERATORS.values(), *POINT_OPERATORS.values(), *MESH_OPERATORS.values(), ForeignOperator)
+    }
     kind = metadata.get("operator", "")
     if kind not in classes:
         raise DataError(f"{place}: its weights name the operator '{kind}'; there are {', '.join(classes)}")

@@ -7,6 +7,7 @@ from fieldwright.training.devices import launch_fabric
 from fieldwright.training.interruption import TrainingStopped
 from fieldwright.training.loop import TrainingSummary, train
 from fieldwright.training.metrics import tensorboard_loggers
+from fieldwright.training.monge_ampere import MongeAmpere, monitor_data
 from fieldwright.training.objectives import Objective, RelativeError
 from fieldwright.training.parameter_groups import GroupRates
 from fieldwright.training.phases import Carried, Phase, lead_times
@@ -22,6 +23,7 @@ __all__ = [
     "FramePairs",
     "GroupRates",
     "LeadTimes",
+    "MongeAmpere",
     "Normalization",
     "Objective",
     "Phase",
@@ -38,6 +40,7 @@ __all__ = [
     "ValidationErrors",
     "launch_fabric",
     "lead_times",
+    "monitor_data",
     "tensorboard_loggers",
     "train",
 ]
