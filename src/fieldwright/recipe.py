@@ -44,6 +44,9 @@ OPERATOR_SUPPLIED = ("in_channels", "out_channels", "dimension")
 OPERATOR_DERIVED = ("boundary", "centring")
 """Constructor arguments that follow from the problem unless a recipe sets them."""
 
+FOREIGN_DERIVED = (*OPERATOR_DERIVED, "n_modes", "hidden_channels", "default_in_shape")
+"""The same of a class that is not ours, where they have no default; see `ForeignOperator`."""
+
 
 class Section(BaseModel):
     """Base of every part of a recipe: no unknown keys, no infinities, no changes after reading."""
@@ -165,8 +168,8 @@ def check_recipe(tree: dict[str, Any]) -> Recipe:
             " give it another"
         )
     asked = recipe.operator.settings
-    operator = checked_settings(operator_class, asked, path="operator", supplied=OPERATOR_SUPPLIED)
-    operator = {name: value for name, value in operator.items() if name in asked or name not in OPERATOR_DERIVED}
+    derived = FOREIGN_DERIVED if ":" in recipe.operator.kind else OPERATOR_DERIVED
+    operator = checked_settings(operator_class, asked, path="operator", supplied=OPERATOR_SUPPLIED, derived=derived)
     named = {
         "problem": Named(kind=recipe.problem.kind, **problem),
         "operator": Named(kind=recipe.operator.kind, **operator),

@@ -217,7 +217,7 @@ class Surrogate:
         try:
             with torch.no_grad():
                 normalised = self.operator(self.inputs_normalizer.encode(inputs.to(self.device, torch.float32)))
-        except RuntimeError as error:
+        except (RuntimeError, InputError, AssertionError, IndexError, ValueError, TypeError) as error:
             if tuple(inputs.shape[2:]) == self.problem.grid.shape:
                 raise
             raise InputError(
