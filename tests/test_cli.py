@@ -17,7 +17,8 @@ from fieldwright.errors import TrainingError
 from fieldwright.training import TrainingStopped
 
 COMMANDS = (
-    "run", "generate", "inspect", "convert", "train", "evaluate", "predict", "report", "list", "doctor", "reproduce"
+    "run", "generate", "inspect", "convert", "train", "evaluate", "predict", "report", "list", "compare",
+    "doctor", "reproduce",
 )  # fmt: skip
 
 

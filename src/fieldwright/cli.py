@@ -285,6 +285,47 @@ def list_names(
     _print(sections, "\n".join(lines), as_json=as_json)
 
 
+@app.command(epilog="Example: fieldwright compare darcy --operators multigrid,fourier,unet --budget 60s --seeds 3")
+def compare(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    operators: Annotated[
+        str, typer.Option("--operators", metavar="NAME,NAME", help="Names of `fieldwright list`, or module:Class.")
+    ] = "multigrid,fourier",
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", help="Of each training: 60s, 5min, 1e13flops, 2000steps.", show_default=False),
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of each operator.")] = 3,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME.KEY=VALUE", help="For one operator: unet.width=8, unet.training.steps=9."),
+    ] = None,
+    out: Out = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train operators side by side on the same data and budget, and report. The same command continues."""
+    from fieldwright.pipeline import Contest, comparison_lines, plain
+    from fieldwright.pipeline import compare as compare_operators
+    from fieldwright.recipe import recipe_name
+
+    contest = Contest(
+        recipe,
+        operators=tuple(name.strip() for name in operators.split(",") if name.strip()),
+        overrides=tuple(_with_seed(overrides or [], seed)),
+        changes=tuple(changes or ()),
+        budget=budget,
+        seeds=seeds,
+    )
+    directory = out or Path("runs") / f"compare-{recipe_name(recipe)}"
+    comparison = compare_operators(contest, directory, device=device, reporter=_reporter(quiet))
+    facts = {**plain(comparison), "directory": str(directory), "report": str(directory / "report.html")}
+    _print(facts, "\n".join([*comparison_lines(comparison), f"Report: {facts['report']}"]), as_json=as_json)
+
+
 @app.command(epilog="Example: fieldwright doctor")
 def doctor(as_json: Json = False) -> None:
     """Check versions, threads, compiler cache, disk, accelerator and browser."""

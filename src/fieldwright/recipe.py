@@ -76,6 +76,8 @@ class Data(Section):
     rtol: Annotated[float, Field(gt=0, lt=1)] | None = None
     """None: the problem's own; a checked recipe holds the number."""
     shard_samples: PositiveInt = 250
+    seed: NonNegativeInt | None = None
+    """None: the recipe's own. Trainings from several seeds on the same data have this one in common."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -128,6 +130,11 @@ class Recipe(Section):
     evaluation: EvaluationSettings = EvaluationSettings()
     baseline: Baseline = Baseline()
     seed: NonNegativeInt = 0
+
+    @property
+    def data_seed(self) -> int:
+        """The seed from which samples are drawn."""
+        return self.seed if self.data.seed is None else self.data.seed
 
     def build_problem(self) -> Problem:
         """Errors: `RecipeError` for a setting that the problem refuses."""
