@@ -45,6 +45,9 @@ OPERATOR_SUPPLIED = ("in_channels", "out_channels", "dimension")
 OPERATOR_DERIVED = ("boundary", "centring")
 """Constructor arguments that follow from the problem unless a recipe sets them."""
 
+FOREIGN_DERIVED = (*OPERATOR_DERIVED, "n_modes", "hidden_channels", "default_in_shape")
+"""The same of a class that is not ours, where they have no default; see `ForeignOperator`."""
+
 
 class Section(BaseModel):
     """Base of every part of a recipe: no unknown keys, no infinities, no changes after reading."""
@@ -74,6 +77,8 @@ class Data(Section):
     rtol: Annotated[float, Field(gt=0, lt=1)] | None = None
     """None: the problem's own; a checked recipe holds the number."""
     shard_samples: PositiveInt = 250
+    seed: NonNegativeInt | None = None
+    """None: the recipe's own. Trainings from several seeds on the same data have this one in common."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -131,6 +136,11 @@ class Recipe(Section):
     baseline: Baseline = Baseline()
     seed: NonNegativeInt = 0
 
+    @property
+    def data_seed(self) -> int:
+        """The seed from which samples are drawn."""
+        return self.seed if self.data.seed is None else self.data.seed
+
     def build_problem(self) -> Problem:
         """Errors: `RecipeError` for a setting that the problem refuses."""
         return named_problem(self.problem.kind, self.problem.settings)
@@ -170,8 +180,8 @@ def check_recipe(tree: dict[str, Any]) -> Recipe:
             " give it another"
         )
     asked = recipe.operator.settings
-    operator = checked_settings(operator_class, asked, path="operator", supplied=OPERATOR_SUPPLIED)
-    operator = {name: value for name, value in operator.items() if name in asked or name not in OPERATOR_DERIVED}
+    derived = FOREIGN_DERIVED if ":" in recipe.operator.kind else OPERATOR_DERIVED
+    operator = checked_settings(operator_class, asked, path="operator", supplied=OPERATOR_SUPPLIED, derived=derived)
     named = {
         "problem": Named(kind=recipe.problem.kind, **problem),
         "operator": Named(kind=recipe.operator.kind, **operator),

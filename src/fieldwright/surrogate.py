@@ -253,7 +253,7 @@ class Surrogate:
                 encoded = self.inputs_normalizer.encode(inputs.to(self.device, torch.float32))
                 times = {} if lead_time is None else {"lead_time": lead_time.to(self.device)}
                 normalised = self.operator(encoded, **times)
-        except RuntimeError as error:
+        except (RuntimeError, InputError, AssertionError, IndexError, ValueError, TypeError) as error:
             if tuple(inputs.shape[2:]) == self.problem.grid.shape:
                 raise
             raise InputError(

@@ -5,7 +5,6 @@ from fieldwright.operators.branch_trunk import BranchTrunk
 from fieldwright.operators.build import (
     OPERATORS,
     POINT_OPERATORS,
-    ForeignOperator,
     build_operator,
     load_operator,
     parameter_count,
@@ -13,6 +12,7 @@ from fieldwright.operators.build import (
 )
 from fieldwright.operators.deeponet import DeepONet, MultiONet
 from fieldwright.operators.fine_tuning import ParameterGroup, fine_tuning_groups, for_channels
+from fieldwright.operators.foreign import ForeignOperator, GridNeeds
 from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.latent_spectral import LatentSpectralOperator
 from fieldwright.operators.latent_spectral_points import LatentSpectralPointOperator
@@ -34,6 +34,7 @@ __all__ = [
     "DeepONet",
     "ForeignOperator",
     "FourierOperator",
+    "GridNeeds",
     "LatentSpectralOperator",
     "LatentSpectralPointOperator",
     "MeshNetwork",

@@ -16,7 +16,8 @@ from fieldwright.datasets.cost import CostModel, estimate_cost
 from fieldwright.datasets.generate import check_room
 from fieldwright.datasets.settle import sample_bytes
 from fieldwright.errors import FieldwrightError, InputError, RecipeError
-from fieldwright.operators import OPERATORS, build_operator, load_pretrained
+from fieldwright.operators import ForeignOperator, build_operator, load_pretrained
+from fieldwright.operators.foreign import grid_taken_instead
 from fieldwright.pipeline.directory import RunDirectory
 from fieldwright.problems import Problem
 from fieldwright.progress import Reporter
@@ -82,7 +83,7 @@ def generate_stage(
         recipe.build_problem(),
         path,
         counts=counts or recipe.data.counts,
-        seed=recipe.seed,
+        seed=recipe.data_seed,
         solver=recipe.data.solver,
         rtol=recipe.data.rtol,
         shard_samples=recipe.data.shard_samples,
@@ -100,7 +101,7 @@ def estimate_stage(
         recipe.build_problem(),
         path,
         counts=counts or recipe.data.counts,
-        seed=recipe.seed,
+        seed=recipe.data_seed,
         solver=recipe.data.solver,
         rtol=recipe.data.rtol,
         shard_samples=recipe.data.shard_samples,
@@ -149,7 +150,7 @@ def evaluate_stage(recipe: Recipe, work: RunDirectory, *, device: str, reporter:
         inputs,
         outputs,
         settings=recipe.evaluation,
-        seed=recipe.seed,
+        seed=recipe.data_seed,
         baseline_seconds=recipe.baseline.seconds,
         reporter=reporter,
     )
@@ -177,19 +178,18 @@ def seeded_operator(recipe: Recipe) -> nn.Module:
     Errors: `RecipeError` for a setting that the constructor refuses.
     """
     problem = recipe.build_problem()
-    settings = recipe.operator.settings
-    if recipe.operator.kind in OPERATORS:
-        settings = {"centring": problem.grid.centring, **settings}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         try:
             return build_operator(
                 recipe.operator.kind,
-                settings,
+                recipe.operator.settings,
                 len(problem.inputs),
                 len(problem.outputs),
                 problem.grid.dimension,
                 problem.boundary,
+                centring=problem.grid.centring,
+                shape=problem.grid.shape,
             )
         except RecipeError:
             raise
@@ -208,12 +208,23 @@ def check_operator(operator: nn.Module, problem: Problem, name: str, *, timed: b
             fields = operator(
                 torch.zeros(1, len(problem.inputs), *shape), **({"lead_time": torch.ones(1)} if timed else {})
             )
-    except (FieldwrightError, RuntimeError, TypeError, ValueError) as error:
-        raise RecipeError(f"operator: {name} cannot take fields of shape {shape}: {first_line(error)}") from error
+    except Exception as error:  # a foreign module may refuse a grid in any way
+        raise RecipeError(
+            f"operator: {name} cannot take fields of shape {shape}: {first_line(error)}{_instead(operator, problem)}"
+        ) from error
     expected = (1, len(problem.outputs), *shape)
     found = tuple(getattr(fields, "shape", ()))
     if found != expected:
-        raise RecipeError(f"operator: {name} returned fields of shape {found}; {expected} is needed")
+        raise RecipeError(
+            f"operator: {name} returned fields of shape {found}; {expected} is needed{_instead(operator, problem)}"
+        )
+
+
+def _instead(operator: nn.Module, problem: Problem) -> str:
+    if not isinstance(operator, ForeignOperator):
+        return ""
+    larger = grid_taken_instead(operator, len(problem.inputs), problem.grid.shape)
+    return "" if larger is None else f"; it takes a grid of {' x '.join(map(str, larger))} points"
 
 
 def plain(value: Any) -> Any:
