@@ -218,6 +218,10 @@ def predict(
         int | None,
         typer.Option("--frames", help="Roll a problem in time out over so many frames.", show_default=False),
     ] = None,
+    lead_time: Annotated[
+        float | None,
+        typer.Option("--lead-time", help="Time from inputs to outputs, if trained with pairs.", show_default=False),
+    ] = None,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: Json = False,
@@ -226,7 +230,16 @@ def predict(
     from fieldwright.pipeline import predict_file
 
     target = out or inputs.with_name(f"{inputs.stem}-predicted{inputs.suffix}")
-    facts = predict_file(run, inputs, target, rtol=solve, frames=frames, device=device, reporter=_reporter(quiet))
+    facts = predict_file(
+        run,
+        inputs,
+        target,
+        rtol=solve,
+        frames=frames,
+        lead_time=lead_time,
+        device=device,
+        reporter=_reporter(quiet),
+    )
     _print(facts, facts["sentence"], as_json=as_json)
 
 

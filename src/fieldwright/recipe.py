@@ -35,7 +35,8 @@ from fieldwright.operators import OPERATORS
 from fieldwright.problems import PROBLEMS, Problem
 from fieldwright.problems.named import named_problem
 from fieldwright.settings import allowed, checked_settings, first_line, named_class, validate
-from fieldwright.training import Phase
+from fieldwright.training import GroupRates, Phase, RollOut
+from fieldwright.training.sources import PairRule
 
 OPERATOR_SUPPLIED = ("in_channels", "out_channels", "dimension")
 """Constructor arguments of an operator that follow from the problem."""
@@ -87,14 +88,18 @@ class Training(Section):
     seconds: PositiveFloat | None = None
     batch_size: PositiveInt = 8
     objective: str | dict[str, PositiveFloat] = "l2"
+    pairs: PairRule | None = None
+    roll_out: RollOut | None = None
     optimizer: str = "adamw"
     learning_rate: PositiveFloat = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-5
+    groups: dict[str, GroupRates] = {}
     schedule: str = "one-cycle"
     clip: PositiveFloat | None = 1.0
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     precision: Annotated[str, BeforeValidator(str)] = "auto"  # YAML reads 32 as a number
     compile: bool = False
+    pretrained: str | None = None
     augment: bool = True
     phases: list[dict[str, Any]] | None = None
 
@@ -177,7 +182,12 @@ def check_recipe(tree: dict[str, Any]) -> Recipe:
         built.check_method(recipe.data.solver)
     except InputError as error:
         raise RecipeError(f"data.solver: {first_line(error)}") from error
-    recipe.training.to_phases()
+    for phase in recipe.training.to_phases():
+        if built.steady and (phase.pairs or phase.roll_out):
+            setting = "pairs" if phase.pairs else "roll_out"
+            raise RecipeError(
+                f"training.{setting}: '{recipe.problem.kind}' is steady; lead times are for problems in time"
+            )
     if recipe.data.rtol is None:
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"rtol": built.rtol})})
     return recipe

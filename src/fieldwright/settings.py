@@ -185,7 +185,8 @@ def _is_union(error: ValidationError) -> bool:
 
 def _keys_beside(model: type[BaseModel], steps: list[str]) -> list[str]:
     """The keys that the level of the last step has."""
-    for step in steps[:-1]:
+    above = iter(steps[:-1])
+    for step in above:
         if step.isdigit():
             continue
         annotation = model.model_fields[step].annotation
@@ -195,6 +196,8 @@ def _keys_beside(model: type[BaseModel], steps: list[str]) -> list[str]:
         if not models:
             return []
         model = models[0]
+        if typing.get_origin(annotation) is dict:
+            next(above, None)  # a key of the user's own
     return list(model.model_fields)
 
 

@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fieldwright.errors import InputError
+from fieldwright.gallery.data_free_mesh_mover import reproduce_data_free_mesh_mover
 from fieldwright.gallery.krylov_recycling import reproduce_krylov_recycling
 from fieldwright.gallery.multigrid_neural_operator import reproduce_multigrid_neural_operator
+from fieldwright.gallery.operator_transformer import reproduce_operator_transformer
 from fieldwright.gallery.page import Claim, Reproduction, Table, verdict, write_page
 from fieldwright.gallery.spectral_refiner import reproduce_spectral_refiner
 from fieldwright.progress import SILENT, Reporter
@@ -31,6 +33,10 @@ class Entry:
 
 
 GALLERY: dict[str, Entry] = {
+    "data-free-mesh-mover": Entry(
+        "DMM: nodes moved to where a field varies, by a network and by plain relaxation; what an operator gains by it",
+        reproduce_data_free_mesh_mover,
+    ),
     "krylov-recycling": Entry(
         "SKR: sorted systems solved by GCRO-DR; where the published gain over GMRES comes from, and what is left of it",
         reproduce_krylov_recycling,
@@ -42,6 +48,10 @@ GALLERY: dict[str, Entry] = {
     "spectral-refiner": Entry(
         "SFNO: turbulence from known frames, against FNO in the same time; at other resolutions and other times",
         reproduce_spectral_refiner,
+    ),
+    "poseidon-operator-transformer": Entry(
+        "Poseidon: the published network digit by digit; training on all pairs of states against the first alone",
+        reproduce_operator_transformer,
     ),
 }
 

@@ -16,7 +16,10 @@ from fieldwright.operators.fine_tuning import ParameterGroup, fine_tuning_groups
 from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.latent_spectral import LatentSpectralOperator
 from fieldwright.operators.latent_spectral_points import LatentSpectralPointOperator
+from fieldwright.operators.mesh_network import MeshNetwork
+from fieldwright.operators.moving_mesh import MovingMeshOperator
 from fieldwright.operators.multigrid import MultigridOperator
+from fieldwright.operators.pretrained import TakenOver, load_pretrained
 from fieldwright.operators.roll_out import roll_out
 from fieldwright.operators.spatiotemporal import SpatiotemporalFourierOperator
 from fieldwright.operators.spectral_output import SpectralOutputLayer
@@ -33,6 +36,8 @@ __all__ = [
     "FourierOperator",
     "LatentSpectralOperator",
     "LatentSpectralPointOperator",
+    "MeshNetwork",
+    "MovingMeshOperator",
     "MultiONet",
     "MultigridOperator",
     "OperatorTransformer",
@@ -40,6 +45,7 @@ __all__ = [
     "ResNet",
     "SpatiotemporalFourierOperator",
     "SpectralOutputLayer",
+    "TakenOver",
     "UNet",
     "VCycle",
     "Walls",
@@ -47,6 +53,7 @@ __all__ = [
     "fine_tuning_groups",
     "for_channels",
     "load_operator",
+    "load_pretrained",
     "parameter_count",
     "roll_out",
     "save_operator",

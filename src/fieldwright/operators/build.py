@@ -19,6 +19,8 @@ from fieldwright.operators.deeponet import DeepONet, MultiONet
 from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.latent_spectral import LatentSpectralOperator
 from fieldwright.operators.latent_spectral_points import LatentSpectralPointOperator
+from fieldwright.operators.mesh_network import MeshNetwork
+from fieldwright.operators.moving_mesh import MovingMeshOperator
 from fieldwright.operators.multigrid import MultigridOperator
 from fieldwright.operators.spatiotemporal import SpatiotemporalFourierOperator
 from fieldwright.operators.store import StoredOperator, read_model, restore
@@ -32,12 +34,16 @@ OPERATORS: dict[str, type[nn.Module]] = {
     "deeponet": DeepONet,
     "multionet": MultiONet,
     "transformer": OperatorTransformer,
+    "moving_mesh": MovingMeshOperator,
     "resnet": ResNet,
     "unet": UNet,
 }
 
 # On scattered points, which no recipe's problem has; they are stored and loaded like the others.
 POINT_OPERATORS: dict[str, type[nn.Module]] = {"latent_spectral_points": LatentSpectralPointOperator}
+
+# From a monitor to a mesh, trained by an objective of their own; stored and loaded like the others too.
+MESH_OPERATORS: dict[str, type[nn.Module]] = {"mesh_network": MeshNetwork}
 
 
 def build_operator(
@@ -97,6 +103,12 @@ class ForeignOperator(nn.Module, StoredOperator):
             raise InputError("lead_time: this operator's forward has no such argument")
         return self.module(inputs)
 
+    def parameter_groups(self) -> dict[str, list[str]]:
+        """Those of the user's module; where it has none, all parameters are one group, "all"."""
+        rule = getattr(self.module, "parameter_groups", None)
+        groups = {"all": [name for name, _ in self.module.named_parameters()]} if rule is None else rule()
+        return {group: [f"module.{name}" for name in names] for group, names in groups.items()}
+
 
 def import_module_class(kind: str) -> type[nn.Module]:
     """The `nn.Module` class named ``module:Class``, with the working directory on the import path.
@@ -134,7 +146,10 @@ def load_operator(directory: str | Path, *, device: str | torch.device = "cpu") 
     """
     place = Path(directory)
     config, metadata, tensors = read_model(place, device=str(device))
-    classes = {cls.__name__: cls for cls in (*OPERATORS.values(), *POINT_OPERATORS.values(), ForeignOperator)}
+    classes = {
+        cls.__name__: cls
+        for cls in (*OPERATORS.values(), *POINT_OPERATORS.values(), *MESH_OPERATORS.values(), ForeignOperator)
+    }
     kind = metadata.get("operator", "")
     if kind not in classes:
         raise DataError(f"{place}: its weights name the operator '{kind}'; there are {', '.join(classes)}")

@@ -16,14 +16,15 @@ from fieldwright.datasets.cost import CostModel, estimate_cost
 from fieldwright.datasets.generate import check_room
 from fieldwright.datasets.settle import sample_bytes
 from fieldwright.errors import FieldwrightError, InputError, RecipeError
-from fieldwright.operators import OPERATORS, build_operator
+from fieldwright.operators import OPERATORS, build_operator, load_pretrained
 from fieldwright.pipeline.directory import RunDirectory
 from fieldwright.problems import Problem
 from fieldwright.progress import Reporter
 from fieldwright.recipe import Recipe
 from fieldwright.settings import first_line
 from fieldwright.surrogate import Surrogate
-from fieldwright.training import TrainingData, TrainingSummary, train
+from fieldwright.training import ChannelLayout, TrainingData, TrainingSummary, lead_times, train
+from fieldwright.training.parameter_groups import optimizer_groups
 
 FITTED_SAMPLES = 4096
 """Normalisation is fitted to the first so many training samples: more would not change it noticeably."""
@@ -36,7 +37,13 @@ def plan(recipe: Recipe, directory: Path) -> str:
     cannot hold the dataset.
     """
     problem, operator = recipe.build_problem(), seeded_operator(recipe)
-    check_operator(operator, problem, recipe.operator.kind)
+    timed = any(phase.pairs is not None for phase in recipe.training.to_phases())
+    check_operator(operator, problem, recipe.operator.kind, timed=timed)
+    for phase in recipe.training.to_phases():
+        if phase.groups:
+            optimizer_groups(operator, phase.groups, phase.weight_decay)
+        if phase.pretrained is not None and not (directory / "checkpoints").exists():
+            load_pretrained(operator, Path(phase.pretrained))
     counts = recipe.data.counts
     if not (directory / "dataset").exists():  # what is missing of one that is begun, `generate` knows
         check_room(directory, sample_bytes(problem) * sum(counts.values()))
@@ -113,18 +120,23 @@ def train_stage(
         Normalizer.fit(fields, names=names)
         for fields, names in zip(fitted, (train_split.input_names, train_split.output_names), strict=True)
     )
+    phases = recipe.training.to_phases()
+    timed = lead_times(phases, train_split)
+    if timed is not None:
+        # A state is the same field before and after any lead time, and at no lead time the very same numbers.
+        outputs = inputs.first(len(problem.outputs))
     operator = seeded_operator(recipe)
     summary = train(
         operator,
-        recipe.training.to_phases(),
-        TrainingData(train_split, valid_split, inputs, outputs, problem.grid),
+        phases,
+        TrainingData(train_split, valid_split, inputs, outputs, problem.grid, ChannelLayout.of(problem)),
         directory=work.path,
         seed=recipe.seed,
         device=device,
         symmetries=problem.symmetries() if recipe.training.augment else (),
         reporter=reporter,
     )
-    return Surrogate(summary.operator, inputs, outputs, problem), summary
+    return Surrogate(summary.operator, inputs, outputs, problem, timed), summary
 
 
 def evaluate_stage(recipe: Recipe, work: RunDirectory, *, device: str, reporter: Reporter) -> Evaluation:
@@ -185,15 +197,17 @@ def seeded_operator(recipe: Recipe) -> nn.Module:
             raise RecipeError(f"operator: {first_line(error)}") from error
 
 
-def check_operator(operator: nn.Module, problem: Problem, name: str) -> None:
-    """Send one sample of zeros through the operator.
+def check_operator(operator: nn.Module, problem: Problem, name: str, *, timed: bool = False) -> None:
+    """Send one sample of zeros through the operator, with a lead time where it is to be ``timed``.
 
     Errors: `RecipeError` when it fails or returns fields of another shape.
     """
     shape = problem.grid.shape
     try:
         with torch.no_grad():
-            fields = operator(torch.zeros(1, len(problem.inputs), *shape))
+            fields = operator(
+                torch.zeros(1, len(problem.inputs), *shape), **({"lead_time": torch.ones(1)} if timed else {})
+            )
     except (FieldwrightError, RuntimeError, TypeError, ValueError) as error:
         raise RecipeError(f"operator: {name} cannot take fields of shape {shape}: {first_line(error)}") from error
     expected = (1, len(problem.outputs), *shape)
