@@ -1,8 +1,8 @@
 """Seconds per training step of the operators: forward, backward and AdamW, batch 8, on one thread and two.
 
 Side by side, in one process and in turn: neuraloperator's FNO (16 modes, 32 channels, 4 layers), `FourierOperator` of
-the same settings and mathematics, MgNO as published (24 channels, 4 layers, 6 levels, plain layout, float32) written
-below, and `MultigridOperator` of the same size; ours in float32 and under bfloat16 autocast.
+the same settings and mathematics, MgNO as published (24 channels, 4 layers, 6 levels, plain layout, float32), and
+`MultigridOperator` of the same size; ours in float32 and under bfloat16 autocast.
 
 Run: python benchmarks/operators.py [64] [128]      (needs `pip install fieldwright[peers]`)
 """
@@ -15,62 +15,14 @@ from collections.abc import Callable
 
 import torch
 from neuralop.models import FNO
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from fieldwright.operators import FourierOperator, MultigridOperator, parameter_count
+from published_operators import PublishedMultigrid
 from record import interleaved, markdown_table, median_ratio, record
 
 BATCH, ROUNDS = 8, {64: 5, 128: 3}
 REFERENCE = "neuraloperator FNO"
-
-
-class PublishedCycle(nn.Module):
-    """One V-cycle as the paper's code writes it: smoothing [1, 0] and [2, 0] on the coarsest level, zero padding."""
-
-    def __init__(self, inner: int, outer: int, levels: int) -> None:
-        super().__init__()
-
-        def convolution(a: int, b: int, stride: int = 1) -> nn.Conv2d:
-            return nn.Conv2d(a, b, 3, stride, 1, bias=False)
-
-        counts = [1] * (levels - 1) + [2]
-        self.smoothers = nn.ModuleList(nn.ModuleList(convolution(inner, outer) for _ in range(n)) for n in counts)
-        self.systems = nn.ModuleList(
-            nn.ModuleList(convolution(outer, inner) for _ in range(n - (level == 0))) for level, n in enumerate(counts)
-        )
-        coarser = range(levels - 1)
-        self.guesses = nn.ModuleList(convolution(outer, outer, 2) for _ in coarser)
-        self.sources = nn.ModuleList(convolution(inner, inner, 2) for _ in coarser)
-        self.prolongations = nn.ModuleList(nn.ConvTranspose2d(outer, outer, 4, 2, 1, bias=False) for _ in coarser)
-
-    def forward(self, f: Tensor) -> Tensor:
-        descent = [self.smoothers[0][0](f)]
-        for level in range(1, len(self.smoothers)):
-            u, f = self.guesses[level - 1](descent[-1]), self.sources[level - 1](f)
-            for smoother, system in zip(self.smoothers[level], self.systems[level], strict=True):
-                u = u + smoother(f - system(u))
-            descent.append(u)
-        u = descent.pop()
-        for level in reversed(range(len(descent))):
-            u = descent[level] + self.prolongations[level](u)
-        return u
-
-
-class PublishedMultigrid(nn.Module):
-    """MgNO as published for Darcy: 572,661 parameters."""
-
-    def __init__(self, width: int = 24, layers: int = 4, levels: int = 6) -> None:
-        super().__init__()
-        channels = [1] + [width] * (layers - 1)
-        self.cycles = nn.ModuleList(PublishedCycle(a, width, levels) for a in channels)
-        self.skips = nn.ModuleList(nn.Conv2d(a, width, 1) for a in channels)
-        self.head = nn.Conv2d(width, 1, 1, bias=False)
-
-    def forward(self, v: Tensor) -> Tensor:
-        for cycle, skip in zip(self.cycles, self.skips, strict=True):
-            v = functional.gelu(cycle(v) + skip(v))
-        return self.head(v)
 
 
 def training_step(operator: nn.Module, size: int, *, bfloat16: bool) -> Callable[[], None]:

@@ -17,7 +17,8 @@ from fieldwright.errors import TrainingError
 from fieldwright.training import TrainingStopped
 
 COMMANDS = (
-    "run", "generate", "inspect", "convert", "train", "evaluate", "predict", "report", "list", "doctor", "reproduce"
+    "run", "generate", "inspect", "convert", "train", "evaluate", "predict", "report", "list", "compare",
+    "doctor", "reproduce",
 )  # fmt: skip
 
 
@@ -149,6 +150,17 @@ def test_list_names_everything_with_one_line(capsys):
     assert "scipy" in capsys.readouterr().out
 
 
+def test_list_tells_what_operators_cost_on_the_grid_asked_for(capsys):
+    assert run_command(["list", "--operators", "--grid", "16,24", "--channels", "2,1", "--json"]) == 0
+    facts = last_json(capsys)
+    assert (facts["grid"], facts["channels"]) == ([16, 24], [2, 1])
+    assert {"name", "dimensions", "takes", "parameters", "flops", "paper"} <= facts["operators"][0].keys()
+    assert run_command(["list", "--operators", "--grid", "16", "--dimension", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "16 points" in said
+    assert "ICLR 2021" in said
+
+
 def test_doctor_looks_at_everything(capsys):
     assert run_command(["doctor", "--json"]) == 0
     checks = last_json(capsys)
@@ -172,6 +184,10 @@ def test_doctor_looks_at_everything(capsys):
         (["run", "darcy", "training.stps=3"], "did you mean 'steps'"),
         (["run", "darcy", "--device", "tpu", "training.steps=1"], "device"),
         (["list", "solver"], "did you mean 'solvers'"),
+        (["list", "--grid", "16"], "are for --operators"),
+        (["list", "--operators", "--grid", "16,many"], "whole numbers"),
+        (["list", "--operators", "--channels", "1"], "two numbers"),
+        (["list", "--operators", "--grid", "8,8", "--dimension", "3"], "in dimension 3"),
         (["generate", "darcy", "samples=2", "--cluster", "lokal"], "did you mean 'local'"),
         (["generate", "darcy", "samples=2", "--cluster-option", "cores=1"], "--cluster slurm"),
         (["generate", "darcy", "samples=2", "--cluster", "slurm", "--cluster-option", "cores"], "write KEY=VALUE"),

@@ -7,6 +7,7 @@ import inspect
 from fieldwright.errors import InputError
 from fieldwright.gallery import GALLERY
 from fieldwright.operators import OPERATORS
+from fieldwright.operators.survey import OperatorFacts
 from fieldwright.problems import PROBLEMS
 from fieldwright.recipe import packaged_recipes
 from fieldwright.settings import allowed
@@ -34,3 +35,30 @@ def catalogue(what: str = "all") -> dict[str, dict[str, str]]:
 
 def _first_line(cls: type) -> str:
     return (inspect.getdoc(cls) or "").partition("\n")[0]
+
+
+def operator_lines(facts: tuple[OperatorFacts, ...], shape: tuple[int, ...]) -> list[str]:
+    """A table of operators as lines of text."""
+    headings = ("operator", "dimensions", "takes", "parameters", "FLOPs", "source")
+    rows = [
+        (
+            one.name,
+            ", ".join(map(str, one.dimensions)),
+            one.takes,
+            "-" if one.parameters is None else f"{one.parameters:,}",
+            "-" if one.flops is None else f"{one.flops:.2e}",
+            one.paper + (f" ({one.note})" if one.note else ""),
+        )
+        for one in facts
+    ]
+    widths = [max(len(row[i]) for row in (headings, *rows)) for i in range(len(headings))]
+    sides = ("<", "<", "<", ">", ">", "")
+    lines = [
+        "  ".join(f"{cell:{side}{width if side else ''}}" for cell, side, width in zip(row, sides, widths, strict=True))
+        for row in (headings, *rows)
+    ]
+    return [
+        *lines,
+        f"Defaults, one sample of {' x '.join(map(str, shape))} points, one forward pass; FLOPs are those of products,"
+        " convolutions, attention and Fourier transforms.",
+    ]

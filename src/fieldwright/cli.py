@@ -7,6 +7,7 @@ after Ctrl-C; a traceback is a defect of ours.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import sys
@@ -218,6 +219,10 @@ def predict(
         int | None,
         typer.Option("--frames", help="Roll a problem in time out over so many frames.", show_default=False),
     ] = None,
+    lead_time: Annotated[
+        float | None,
+        typer.Option("--lead-time", help="Time from inputs to outputs, if trained with pairs.", show_default=False),
+    ] = None,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: Json = False,
@@ -226,7 +231,16 @@ def predict(
     from fieldwright.pipeline import predict_file
 
     target = out or inputs.with_name(f"{inputs.stem}-predicted{inputs.suffix}")
-    facts = predict_file(run, inputs, target, rtol=solve, frames=frames, device=device, reporter=_reporter(quiet))
+    facts = predict_file(
+        run,
+        inputs,
+        target,
+        rtol=solve,
+        frames=frames,
+        lead_time=lead_time,
+        device=device,
+        reporter=_reporter(quiet),
+    )
     _print(facts, facts["sentence"], as_json=as_json)
 
 
@@ -239,16 +253,41 @@ def report(run: RunPath, as_json: Json = False) -> None:
     _print({"report": str(path)}, str(path), as_json=as_json)
 
 
-@app.command("list", epilog="Example: fieldwright list operators")
+@app.command("list", epilog="Example: fieldwright list --operators --grid 128,128 --channels 3,1")
 def list_names(
     what: Annotated[
         str, typer.Argument(metavar="WHAT", help="problems, operators, recipes, solvers or gallery.")
     ] = "all",
+    operators: Annotated[
+        bool, typer.Option("--operators", help="What each operator takes, its weights, FLOPs and paper.")
+    ] = False,
+    grid: Annotated[
+        str | None, typer.Option("--grid", help="With --operators: points per axis (64,64).", show_default=False)
+    ] = None,
+    channels: Annotated[
+        str | None, typer.Option("--channels", help="With --operators: fields in and out (1,1).", show_default=False)
+    ] = None,
+    dimension: Annotated[
+        int | None, typer.Option("--dimension", min=1, max=3, help="With --operators: axes (2).", show_default=False)
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Name problems, operators, recipes and solvers, with one line each."""
-    from fieldwright.catalogue import catalogue
+    """Name problems, operators, recipes and solvers, with one line each; or tell of the operators what they cost."""
+    from fieldwright.catalogue import catalogue, operator_lines
 
+    if operators:
+        from fieldwright.operators.survey import survey, usual_shape
+
+        shape = usual_shape(_counts("--grid", grid), dimension)
+        given = _counts("--channels", channels) or (1, 1)
+        if len(given) != 2:
+            raise InputError(f"--channels {channels}; two numbers are needed, fields in and out, such as 3,1")
+        facts = survey(shape, in_channels=given[0], out_channels=given[1])
+        listed = {"grid": shape, "channels": given, "operators": [dataclasses.asdict(one) for one in facts]}
+        _print(listed, "\n".join(operator_lines(facts, shape)), as_json=as_json)
+        return
+    if grid or channels or dimension:
+        raise InputError("--grid, --channels and --dimension are for --operators")
     sections = catalogue(what)
     width = max(len(name) for names in sections.values() for name in names)
     lines = [
@@ -257,6 +296,47 @@ def list_names(
         for line in (section, *(f"  {name:{width}}  {summary}" for name, summary in names.items()))
     ]
     _print(sections, "\n".join(lines), as_json=as_json)
+
+
+@app.command(epilog="Example: fieldwright compare darcy --operators multigrid,fourier,unet --budget 60s --seeds 3")
+def compare(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    operators: Annotated[
+        str, typer.Option("--operators", metavar="NAME,NAME", help="Names of `fieldwright list`, or module:Class.")
+    ] = "multigrid,fourier",
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", help="Of each training: 60s, 5min, 1e13flops, 2000steps.", show_default=False),
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of each operator.")] = 3,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME.KEY=VALUE", help="For one operator: unet.width=8, unet.training.steps=9."),
+    ] = None,
+    out: Out = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train operators side by side on the same data and budget, and report. The same command continues."""
+    from fieldwright.pipeline import Contest, comparison_lines, plain
+    from fieldwright.pipeline import compare as compare_operators
+    from fieldwright.recipe import recipe_name
+
+    contest = Contest(
+        recipe,
+        operators=tuple(name.strip() for name in operators.split(",") if name.strip()),
+        overrides=tuple(_with_seed(overrides or [], seed)),
+        changes=tuple(changes or ()),
+        budget=budget,
+        seeds=seeds,
+    )
+    directory = out or Path("runs") / f"compare-{recipe_name(recipe)}"
+    comparison = compare_operators(contest, directory, device=device, reporter=_reporter(quiet))
+    facts = {**plain(comparison), "directory": str(directory), "report": str(directory / "report.html")}
+    _print(facts, "\n".join([*comparison_lines(comparison), f"Report: {facts['report']}"]), as_json=as_json)
 
 
 @app.command(epilog="Example: fieldwright doctor")
@@ -345,6 +425,13 @@ def _pairs(options: list[str]) -> dict[str, str]:
         if not (key and equals):
             raise InputError(f"--cluster-option '{option}'; write KEY=VALUE, such as cores=64")
     return {key: value for key, _, value in pairs}
+
+
+def _counts(option: str, text: str | None) -> tuple[int, ...] | None:
+    try:
+        return None if text is None else tuple(int(part) for part in text.replace("x", ",").split(","))
+    except ValueError as error:
+        raise InputError(f"{option} {text}; whole numbers with commas between are needed, such as 64,64") from error
 
 
 def _with_seed(overrides: list[str], seed: int | None) -> list[str]:

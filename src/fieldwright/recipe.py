@@ -35,7 +35,8 @@ from fieldwright.operators import OPERATORS
 from fieldwright.problems import PROBLEMS, Problem
 from fieldwright.problems.named import named_problem
 from fieldwright.settings import allowed, checked_settings, first_line, named_class, validate
-from fieldwright.training import Phase
+from fieldwright.training import GroupRates, Phase, RollOut
+from fieldwright.training.sources import PairRule
 
 OPERATOR_SUPPLIED = ("in_channels", "out_channels", "dimension")
 """Constructor arguments of an operator that follow from the problem."""
@@ -43,6 +44,9 @@ OPERATOR_SUPPLIED = ("in_channels", "out_channels", "dimension")
 
 OPERATOR_DERIVED = ("boundary", "centring")
 """Constructor arguments that follow from the problem unless a recipe sets them."""
+
+FOREIGN_DERIVED = (*OPERATOR_DERIVED, "n_modes", "hidden_channels", "default_in_shape")
+"""The same of a class that is not ours, where they have no default; see `ForeignOperator`."""
 
 
 class Section(BaseModel):
@@ -73,6 +77,8 @@ class Data(Section):
     rtol: Annotated[float, Field(gt=0, lt=1)] | None = None
     """None: the problem's own; a checked recipe holds the number."""
     shard_samples: PositiveInt = 250
+    seed: NonNegativeInt | None = None
+    """None: the recipe's own. Trainings from several seeds on the same data have this one in common."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -87,14 +93,18 @@ class Training(Section):
     seconds: PositiveFloat | None = None
     batch_size: PositiveInt = 8
     objective: str | dict[str, PositiveFloat] = "l2"
+    pairs: PairRule | None = None
+    roll_out: RollOut | None = None
     optimizer: str = "adamw"
     learning_rate: PositiveFloat = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-5
+    groups: dict[str, GroupRates] = {}
     schedule: str = "one-cycle"
     clip: PositiveFloat | None = 1.0
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     precision: Annotated[str, BeforeValidator(str)] = "auto"  # YAML reads 32 as a number
     compile: bool = False
+    pretrained: str | None = None
     augment: bool = True
     phases: list[dict[str, Any]] | None = None
 
@@ -125,6 +135,11 @@ class Recipe(Section):
     evaluation: EvaluationSettings = EvaluationSettings()
     baseline: Baseline = Baseline()
     seed: NonNegativeInt = 0
+
+    @property
+    def data_seed(self) -> int:
+        """The seed from which samples are drawn."""
+        return self.seed if self.data.seed is None else self.data.seed
 
     def build_problem(self) -> Problem:
         """Errors: `RecipeError` for a setting that the problem refuses."""
@@ -165,8 +180,8 @@ def check_recipe(tree: dict[str, Any]) -> Recipe:
             " give it another"
         )
     asked = recipe.operator.settings
-    operator = checked_settings(operator_class, asked, path="operator", supplied=OPERATOR_SUPPLIED)
-    operator = {name: value for name, value in operator.items() if name in asked or name not in OPERATOR_DERIVED}
+    derived = FOREIGN_DERIVED if ":" in recipe.operator.kind else OPERATOR_DERIVED
+    operator = checked_settings(operator_class, asked, path="operator", supplied=OPERATOR_SUPPLIED, derived=derived)
     named = {
         "problem": Named(kind=recipe.problem.kind, **problem),
         "operator": Named(kind=recipe.operator.kind, **operator),
@@ -177,7 +192,12 @@ def check_recipe(tree: dict[str, Any]) -> Recipe:
         built.check_method(recipe.data.solver)
     except InputError as error:
         raise RecipeError(f"data.solver: {first_line(error)}") from error
-    recipe.training.to_phases()
+    for phase in recipe.training.to_phases():
+        if built.steady and (phase.pairs or phase.roll_out):
+            setting = "pairs" if phase.pairs else "roll_out"
+            raise RecipeError(
+                f"training.{setting}: '{recipe.problem.kind}' is steady; lead times are for problems in time"
+            )
     if recipe.data.rtol is None:
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"rtol": built.rtol})})
     return recipe

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import importlib
 import inspect
 import json
+import numbers
+import operator
 import sys
+import types
 import typing
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -64,19 +68,40 @@ def class_name(cls: type, table: Mapping[str, type]) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
+def constructor_parameters(cls: type) -> dict[str, inspect.Parameter]:
+    """Parameters of a constructor by name, and of its base classes' as far as it hands on keywords that it names not.
+
+    The catch-all itself is among them under its own name.
+    """
+    found: dict[str, inspect.Parameter] = {}
+    # The signatures of __init__ and not of the class: mixins that define __new__ would hide them.
+    for owner in (c for c in cls.__mro__ if "__init__" in vars(c)):
+        own = list(inspect.signature(owner.__init__).parameters.values())[1:]
+        found = {**{p.name: p for p in own}, **found}
+        if all(p.kind is not inspect.Parameter.VAR_KEYWORD for p in own):
+            break
+    return found
+
+
 def checked_settings(
-    cls: type, settings: Mapping[str, Any], *, path: str, supplied: Collection[str] = ()
+    cls: type, settings: Mapping[str, Any], *, path: str, supplied: Collection[str] = (), derived: Collection[str] = ()
 ) -> dict[str, Any]:
     """All settings of a class: those given, checked and converted to the constructor's types, and its defaults.
 
     A default that YAML could not hold stays with the constructor.
-    ``supplied`` names the arguments that the caller passes itself and that a recipe therefore may not set.
+    ``supplied`` names the arguments that the caller passes itself and that a recipe therefore may not set, ``derived``
+    those that it passes unless they are set.
     Errors: `RecipeError` for an unknown or missing setting or a value of the wrong type.
     """
-    model = _constructor_model(cls, frozenset(supplied))
+    model = _constructor_model(cls, frozenset(supplied), frozenset(derived))
     checked = validate(model, settings, path=path)
     given = {name: getattr(checked, name) for name in checked.model_fields_set}
-    defaults = {name: field.default for name, field in type(checked).model_fields.items() if _is_plain(field.default)}
+    own = inspect.signature(cls.__init__).parameters.keys() - frozenset(derived)
+    defaults = {
+        name: field.default
+        for name, field in type(checked).model_fields.items()
+        if name in own and _is_plain(field.default)  # a base class's default may not be that of this class
+    }
     return {name: given.get(name, defaults.get(name)) for name in (*type(checked).model_fields, *given)
             if name in given or name in defaults}  # fmt: skip
 
@@ -106,22 +131,18 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _constructor_model(cls: type, supplied: frozenset[str]) -> type[BaseModel]:
-    # The signature of __init__ and not of the class: mixins that define __new__ would hide it.
-    parameters = dict(inspect.signature(cls.__init__).parameters)
-    parameters.pop(next(iter(parameters)))
-    try:
-        hints = typing.get_type_hints(cls if dataclasses.is_dataclass(cls) else cls.__init__)
-    except (NameError, TypeError):  # annotations that only a type checker can resolve: any value then
-        hints = {}
+def _constructor_model(cls: type, supplied: frozenset[str], derived: frozenset[str]) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     takes_any_keyword = False
-    for name, parameter in parameters.items():
+    hints = _constructor_hints(cls)
+    for name, parameter in constructor_parameters(cls).items():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             takes_any_keyword = True
         elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL and name not in supplied:
-            default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-            fields[name] = (hints.get(name, Any), default)
+            default = parameter.default
+            if default is inspect.Parameter.empty:
+                default = None if name in derived else ...
+            fields[name] = (_checkable(hints.get(name, Any), default), default)
     config = ConfigDict(
         extra="allow" if takes_any_keyword else "forbid",
         arbitrary_types_allowed=True,
@@ -129,6 +150,31 @@ def _constructor_model(cls: type, supplied: frozenset[str]) -> type[BaseModel]:
         protected_namespaces=(),
     )
     return create_model(cls.__name__, __config__=config, **fields)
+
+
+def _constructor_hints(cls: type) -> dict[str, Any]:
+    hints: dict[str, Any] = {}
+    owners = [cls] if dataclasses.is_dataclass(cls) else [c for c in cls.__mro__ if "__init__" in vars(c)]
+    for owner in reversed(owners):
+        try:
+            hints |= typing.get_type_hints(owner if dataclasses.is_dataclass(owner) else owner.__init__)
+        except (NameError, TypeError):  # annotations that only a type checker can resolve: any value then
+            continue
+    return hints
+
+
+def _checkable(hint: Any, default: Any) -> Any:
+    """An annotation as far as it is to be believed: libraries write ``str = None``, ``Number`` and ``Tuple[int]``."""
+    members = typing.get_args(hint)
+    if default is None and type(None) not in members:
+        return Any
+    if hint is numbers.Number:
+        return float
+    if typing.get_origin(hint) is tuple and len(members) == 1:
+        return tuple[members[0], ...]
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return functools.reduce(operator.or_, (_checkable(member, ...) for member in members))
+    return list[_checkable(members[0], ...)] if typing.get_origin(hint) is list and members else hint
 
 
 def _is_plain(value: Any) -> bool:
@@ -185,7 +231,8 @@ def _is_union(error: ValidationError) -> bool:
 
 def _keys_beside(model: type[BaseModel], steps: list[str]) -> list[str]:
     """The keys that the level of the last step has."""
-    for step in steps[:-1]:
+    above = iter(steps[:-1])
+    for step in above:
         if step.isdigit():
             continue
         annotation = model.model_fields[step].annotation
@@ -195,6 +242,8 @@ def _keys_beside(model: type[BaseModel], steps: list[str]) -> list[str]:
         if not models:
             return []
         model = models[0]
+        if typing.get_origin(annotation) is dict:
+            next(above, None)  # a key of the user's own
     return list(model.model_fields)
 
 

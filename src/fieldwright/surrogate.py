@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from fieldwright.problems import PROBLEMS, EvolutionProblem, Problem, SteadyProb
 from fieldwright.problems.named import named_problem
 from fieldwright.settings import class_name, first_line
 from fieldwright.solvers import METHODS, Solution, residual_estimate
+from fieldwright.training.sources import LeadTimes
 
 POINTS_PER_BATCH = 2**17
 """Inputs go through the operator in batches of about this many grid points: enough to fill the machine, not memory."""
@@ -68,6 +70,7 @@ class CertifiedSolution:
 class Surrogate:
     """An operator that acts on normalised fields, the normalisation, and the problem.
 
+    ``lead_times`` are those that an operator for any lead time was trained on; None for one that knows one step only.
     An operator that is to be saved comes from `fieldwright.operators.build_operator` or is one of ours.
 
     Example: ``Surrogate.load("runs/darcy").predict(permeability).fields``
@@ -77,6 +80,7 @@ class Surrogate:
     inputs_normalizer: Normalizer
     outputs_normalizer: Normalizer
     problem: Problem
+    lead_times: LeadTimes | None = None
 
     @property
     def device(self) -> torch.device:
@@ -94,34 +98,40 @@ class Surrogate:
         except (RuntimeError, AssertionError) as error:
             raise InputError(f"device: '{device}'; {first_line(error)}") from error
 
-    def fields(self, inputs: Tensor) -> Float[Tensor, "batch channel *space"]:
+    def fields(self, inputs: Tensor, lead_time: float | Tensor | None = None) -> Float[Tensor, "batch channel *space"]:
         """The predicted outputs alone, in physical units and the inputs' precision.
+
+        ``lead_time`` is the time from inputs to outputs, one for all or one for each, of a surrogate trained for any.
+        None is the problem's frame. Beyond the trained ones its answer is a guess, and it warns.
 
         Inputs of another resolution than the trained one are handed to the operator as they are, unless it says that it
         is ``grid_bound``: then they are brought to the trained grid, as means over cells where there are cells, and the
         prediction is interpolated back.
 
         Errors: `InputError` for a wrong number of axes or channels, a grid that problem or operator cannot take, NaN or
-        infinity.
+        infinity, and a lead time that is negative or not finite, or given to a surrogate that knows one step only.
         """
         problem = self.problem_for(inputs)
         points = max(1, inputs[0].numel() // inputs.shape[1]) if len(inputs) else 1
-        chunks = inputs.split(max(1, POINTS_PER_BATCH // points))
+        size = max(1, POINTS_PER_BATCH // points)
+        fractions = self._fractions(lead_time, inputs)
+        times = [None] * (len(inputs) // size + 1) if fractions is None else fractions.split(size)
+        chunks = list(zip(inputs.split(size), times, strict=False))
         trained, asked = self.problem.grid, problem.grid
         if asked == trained or not getattr(self.operator, "grid_bound", False):
-            return torch.cat([self._outputs(chunk, (len(problem.outputs), *asked.shape)) for chunk in chunks])
+            return torch.cat([self._outputs(chunk, (len(problem.outputs), *asked.shape), t) for chunk, t in chunks])
         order = 0 if trained.centring == "cell" else 1
         expected = (len(problem.outputs), *trained.shape)
-        predicted = (self._outputs(resample(chunk, asked, trained, order=order), expected) for chunk in chunks)
+        predicted = (self._outputs(resample(chunk, asked, trained, order=order), expected, t) for chunk, t in chunks)
         return torch.cat([resample(outputs, trained, asked) for outputs in predicted])
 
-    def predict(self, inputs: Tensor) -> Prediction:
-        """Outputs with an error estimate per sample.
+    def predict(self, inputs: Tensor, lead_time: float | Tensor | None = None) -> Prediction:
+        """Outputs, a ``lead_time`` later as `fields` has it, with an error estimate per sample.
 
         Errors: `InputError` as `fields`.
         """
         problem = self.problem_for(inputs)
-        fields = self.fields(inputs)
+        fields = self.fields(inputs, lead_time)
         if not isinstance(problem, SteadyProblem):
             unknown = torch.full((len(inputs),), torch.nan, dtype=torch.float64)
             return Prediction(fields, unknown, unknown, unknown)
@@ -171,11 +181,12 @@ class Surrogate:
 
     @torch.no_grad()
     def roll_out(
-        self, inputs: Float[Tensor, "batch channel *space"], frames: int
+        self, inputs: Float[Tensor, "batch channel *space"], frames: int, *, lead_time: float | None = None
     ) -> Float[Tensor, "batch time channel_out *space"]:
         """The states at 0, 1, ..., ``frames`` intervals: each prediction is the state from which the next goes on.
 
-        What does not evolve stays, a clock among the inputs goes on. States after one that is not finite are NaN.
+        An interval is the problem's, or ``lead_time`` where the surrogate was trained for any. What does not evolve
+        stays, a clock among the inputs goes on. States after one that is not finite are NaN.
 
         Errors: `InputError` as `fields`, for a steady problem, and for less than one frame.
         """
@@ -187,13 +198,36 @@ class Surrogate:
         states = inputs.new_full((len(inputs), frames + 1, len(problem.outputs), *problem.grid.shape), torch.nan)
         states[:, 0] = problem.guess(inputs)
         alive = torch.arange(len(inputs), device=inputs.device)
+        interval = problem.interval if lead_time is None else lead_time
         for frame in range(1, frames + 1):
-            outputs = self.fields(inputs)
+            outputs = self.fields(inputs, lead_time)
             states[alive, frame] = outputs
             finite = outputs.flatten(1).isfinite().all(1)
             alive = alive[finite]
-            inputs = problem.later(inputs[finite], outputs[finite], problem.interval)
+            inputs = problem.later(inputs[finite], outputs[finite], interval)
         return states
+
+    def _fractions(self, lead_time: float | Tensor | None, inputs: Tensor) -> Float[Tensor, " batch"] | None:
+        """The lead times in the operator's unit; None for an operator without."""
+        if self.lead_times is None:
+            if lead_time is not None:
+                raise InputError("lead_time: this surrogate knows one step only; train it with pairs for any lead time")
+            return None
+        interval = self.problem.interval if isinstance(self.problem, EvolutionProblem) else self.lead_times.unit
+        times = torch.as_tensor(interval if lead_time is None else lead_time, dtype=torch.float64).reshape(-1)
+        if len(times) not in (1, len(inputs)):
+            raise InputError(
+                f"lead_time: {len(times)} of them for {len(inputs)} samples; one, or one for each, is needed"
+            )
+        if not bool((times.isfinite() & (times >= 0)).all()):
+            raise InputError(f"lead_time: {times.tolist()}; lead times are finite and not negative")
+        if bool((times > self.lead_times.longest * (1 + 1e-6)).any()):
+            warnings.warn(
+                f"lead_time: {float(times.max()):g} is beyond the longest that the operator was trained on,"
+                f" {self.lead_times.longest:g}; its answer may be far off",
+                stacklevel=3,
+            )
+        return (times / self.lead_times.unit).float().expand(len(inputs))
 
     def problem_for(self, inputs: Tensor) -> Problem:
         """The problem at the inputs' resolution.
@@ -211,13 +245,15 @@ class Surrogate:
         problem.check_inputs(inputs)
         return problem
 
-    def _outputs(self, inputs: Tensor, expected: tuple[int, ...]) -> Tensor:
+    def _outputs(self, inputs: Tensor, expected: tuple[int, ...], lead_time: Tensor | None) -> Tensor:
         trained = self.operator.training
         self.operator.eval()
         try:
             with torch.no_grad():
-                normalised = self.operator(self.inputs_normalizer.encode(inputs.to(self.device, torch.float32)))
-        except RuntimeError as error:
+                encoded = self.inputs_normalizer.encode(inputs.to(self.device, torch.float32))
+                times = {} if lead_time is None else {"lead_time": lead_time.to(self.device)}
+                normalised = self.operator(encoded, **times)
+        except (RuntimeError, InputError, AssertionError, IndexError, ValueError, TypeError) as error:
             if tuple(inputs.shape[2:]) == self.problem.grid.shape:
                 raise
             raise InputError(
@@ -268,11 +304,13 @@ class Surrogate:
             description = json.loads(file.read_text())
             problem = named_problem(description["problem"]["kind"], description["problem"]["settings"])
             inputs, outputs = (Normalizer.from_dict(description["normalizers"][k]) for k in ("inputs", "outputs"))
+            known = description.get("lead_times")
+            lead_times = None if known is None else LeadTimes(float(known["unit"]), float(known["longest"]))
         except FieldwrightError as error:
             raise DataError(f"{file}: {first_line(error)}") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{file}: not the description of a surrogate: {type(error).__name__} {error}") from error
-        return cls(load_operator(path), inputs, outputs, problem)
+        return cls(load_operator(path), inputs, outputs, problem, lead_times)
 
     def _description(self) -> dict[str, Any]:
         return {
@@ -280,5 +318,6 @@ class Surrogate:
             "problem": {"kind": class_name(type(self.problem), PROBLEMS), "settings": self.problem.settings()},
             "inputs": [dataclasses.asdict(field) for field in self.problem.inputs],
             "outputs": [dataclasses.asdict(field) for field in self.problem.outputs],
+            "lead_times": None if self.lead_times is None else dataclasses.asdict(self.lead_times),
             "normalizers": {"inputs": self.inputs_normalizer.to_dict(), "outputs": self.outputs_normalizer.to_dict()},
         }

@@ -234,7 +234,10 @@ import torch
 from fieldwright.operators import OperatorTransformer
 
 torch.manual_seed(0)
-for settings, shape in (({"depths": [2]}, (10, 12)), ({"depths": [1, 1], "conditioned": False}, (8, 24))):
+for settings, shape in (
+    ({"depths": [2], "exact_start": True}, (10, 12)),
+    ({"depths": [1, 1], "conditioned": False, "boundary": "periodic", "periodic": True}, (8, 24)),
+):
     torch.compiler.reset()
     operator = OperatorTransformer(2, 1, width=12, patch=2, window=4, **settings).double()
     x, t = torch.randn(2, 2, *shape).double(), torch.tensor([0.2, 0.4]).double() if operator.conditioned else None

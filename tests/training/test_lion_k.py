@@ -64,6 +64,27 @@ def test_kernels_step_in_any_memory_format_alike() -> None:
     torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-6)
 
 
+def test_complex_matrices_are_turned_with_the_basis_and_reach_unit_singular_values() -> None:
+    generator = torch.Generator().manual_seed(6)
+    matrix = torch.randn(1, 5, 9, dtype=torch.cdouble, generator=generator)
+    turn = torch.linalg.qr(torch.randn(5, 5, dtype=torch.cdouble, generator=generator))[0]
+    factor = orthogonal_factor(matrix)
+    values = torch.linalg.svdvals(factor)
+    assert 0.65 < float(values.min()) <= float(values.max()) < 1.25
+    torch.testing.assert_close(orthogonal_factor(turn @ matrix), turn @ factor)
+
+
+def test_complex_weights_find_their_target() -> None:
+    target = torch.randn(4, 6, dtype=torch.cfloat, generator=torch.Generator().manual_seed(7))
+    weight = nn.Parameter(torch.zeros_like(target))
+    optimizer = LionK([weight], lr=0.03)
+    for step in range(600):
+        optimizer.param_groups[0]["lr"] = 0.03 * (1 - step / 600)
+        weight.grad = weight.detach() - target
+        optimizer.step()
+    assert float((weight.detach() - target).abs().max()) < 0.05
+
+
 def test_weight_decay_bounds_the_largest_singular_value() -> None:
     weight = nn.Parameter(5 * torch.randn(6, 10, generator=torch.Generator().manual_seed(3)))
     target = 100 * torch.ones(6, 10)

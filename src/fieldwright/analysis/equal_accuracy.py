@@ -19,7 +19,7 @@ from fieldwright.analysis.timing import Contender, Timing, measure, timed
 from fieldwright.errors import FieldwrightError
 from fieldwright.grids import Grid, resample
 from fieldwright.norms import relative_l2
-from fieldwright.problems import EvolutionProblem, Problem
+from fieldwright.problems import EvolutionProblem, Problem, TrajectoryWindow
 from fieldwright.progress import SILENT, Reporter
 from fieldwright.settings import first_line
 from fieldwright.solvers import METHODS
@@ -136,7 +136,7 @@ def compare_speed(
     doubles = inputs.double()
     most = len(inputs)
     left_out: dict[str, str] = {}
-    find = _time_steps if isinstance(problem, EvolutionProblem) else _methods
+    find = _time_steps if isinstance(problem, EvolutionProblem | TrajectoryWindow) else _methods
     found = find(problem, doubles, truth, target=target, pilots=pilots, left_out=left_out)
 
     def solver_run(entry: _Sufficient) -> Callable[[int], float]:
@@ -248,7 +248,7 @@ def _time_steps(
                 name = f"{steps}-step {shape}"
                 found.append(_Sufficient(name, other, there, f"{steps} steps", None, error))
                 break
-            if isinstance(other, EvolutionProblem) and other.adaptive:
+            if getattr(other, "adaptive", False):
                 break
         if not found or found[-1].problem is not other:
             left_out[shape] = f"does not reach an error of {target:.1e}"

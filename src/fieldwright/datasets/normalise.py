@@ -70,6 +70,10 @@ class Normalizer:
     def mode(self) -> str:
         return "channel" if self.mean.ndim == 1 else "point"
 
+    def first(self, channels: int) -> Normalizer:
+        """That of the first so many channels alone."""
+        return Normalizer(self.mean[:channels], self.std[:channels], self.names[:channels])
+
     def encode(self, fields: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
         """Physical units to normalised ones.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,35 @@ class FieldDataset:
             _copy(out.numpy()[:, c], frames, self._files[number], channel, np.full_like(frames, index), frames)
         return np.array(layout.times), out
 
+    @cached_property
+    def times(self) -> Float[Tensor, " time"]:
+        """The stored times, the same for every trajectory.
+
+        Errors: `DataError` when files of the split store different ones.
+        """
+        first = self._files[0].layout
+        for file in self._files:
+            if tuple(file.layout.times) != tuple(first.times):
+                raise DataError(f"{file.layout.path}: stores other times than {first.path.name}")
+        return torch.as_tensor(np.array(first.times), dtype=torch.float64)
+
+    def frames(
+        self, side: str, trajectories: Sequence[int] | np.ndarray, frames: Sequence[int] | np.ndarray
+    ) -> Float[Tensor, "batch channel *space"]:
+        """The "inputs" or "outputs" as they are at ``frames[i]`` of trajectory ``trajectories[i]``.
+
+        Errors: `InputError` for a trajectory or frame out of range.
+        """
+        which, when = (np.asarray(numbers, dtype=np.int64).reshape(-1) for numbers in (trajectories, frames))
+        ends = np.cumsum([file.layout.samples for file in self._files])
+        if ((which < 0) | (which >= ends[-1])).any():
+            raise InputError(f"trajectories of the split '{self.split}' are 0 to {int(ends[-1]) - 1}")
+        owner = np.searchsorted(ends, which, side="right")
+        steps = np.array([file.layout.steps for file in self._files])[owner]
+        if ((when < 0) | (when >= steps)).any():
+            raise InputError(f"frames of the split '{self.split}' are 0 to {int(steps.min()) - 1}")
+        return self._copied(side, owner, which - np.concatenate([[0], ends])[owner], when)
+
     def arrays(self) -> tuple[Float[Tensor, "batch channel *space"], Float[Tensor, "batch channel_out *space"]]:
         """The whole split in memory."""
         return self.batch(np.arange(len(self)))
@@ -146,19 +176,22 @@ class FieldDataset:
         return np.where(wanted < 0, wanted + len(self), wanted)
 
     def _gather(self, side: str, where: np.ndarray) -> Tensor:
-        channels = self._channels[side]
-        out = torch.empty(len(where), len(channels), *self.grid.shape)
-        target = out.numpy()
         owner = np.searchsorted(self._ends, where, side="right")
+        windows = np.array(self._windows)[owner]
+        trajectory, frame = np.divmod(where - np.concatenate([[0], self._ends])[owner], windows)
+        if side == "outputs":
+            frame = np.array([file.layout.steps for file in self._files])[owner] - 1 if self.steady else frame + 1
+        return self._copied(side, owner, trajectory, frame)
+
+    def _copied(self, side: str, owner: np.ndarray, trajectory: np.ndarray, frame: np.ndarray) -> Tensor:
+        """The channels of a side at frames of trajectories, each counted within the file that owns it."""
+        channels = self._channels[side]
+        out = torch.empty(len(owner), len(channels), *self.grid.shape)
+        target = out.numpy()
         for number in np.unique(owner):
             rows = np.flatnonzero(owner == number)
-            local = where[rows] - (self._ends[number - 1] if number else 0)
-            trajectory, frame = np.divmod(local, self._windows[number])
-            steps = self._files[number].layout.steps
-            if side == "outputs":
-                frame = np.full_like(frame, steps - 1) if self.steady else frame + 1
             for c, channel in enumerate(channels):
-                _copy(target[:, c], rows, self._files[number], channel, trajectory, frame)
+                _copy(target[:, c], rows, self._files[number], channel, trajectory[rows], frame[rows])
         return out
 
 

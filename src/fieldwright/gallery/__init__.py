@@ -15,7 +15,9 @@ from fieldwright.errors import InputError
 from fieldwright.gallery.data_free_mesh_mover import reproduce_data_free_mesh_mover
 from fieldwright.gallery.krylov_recycling import reproduce_krylov_recycling
 from fieldwright.gallery.multigrid_neural_operator import reproduce_multigrid_neural_operator
+from fieldwright.gallery.operator_transformer import reproduce_operator_transformer
 from fieldwright.gallery.page import Claim, Reproduction, Table, verdict, write_page
+from fieldwright.gallery.spectral_refiner import reproduce_spectral_refiner
 from fieldwright.progress import SILENT, Reporter
 from fieldwright.settings import allowed
 
@@ -42,6 +44,14 @@ GALLERY: dict[str, Entry] = {
     "multigrid-neural-operator": Entry(
         "MgNO: a learned V-cycle inverts the Laplacian; a race against FNO and a U-Net on Darcy; exact periodicity",
         reproduce_multigrid_neural_operator,
+    ),
+    "spectral-refiner": Entry(
+        "SFNO: turbulence from known frames, against FNO in the same time; at other resolutions and other times",
+        reproduce_spectral_refiner,
+    ),
+    "poseidon-operator-transformer": Entry(
+        "Poseidon: the published network digit by digit; training on all pairs of states against the first alone",
+        reproduce_operator_transformer,
     ),
 }
 

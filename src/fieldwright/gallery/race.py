@@ -67,21 +67,29 @@ def race(
     return finishes
 
 
-def with_equal_time(entrants: Sequence[Entrant], data: TrainingData, seconds: float) -> list[Entrant]:
+ROUNDS = 4
+STEPS_PER_ROUND = 2
+PRECISIONS = ("32", "bf16-mixed")
+
+
+def with_equal_time(
+    entrants: Sequence[Entrant], data: TrainingData, seconds: float, *, precisions: Sequence[str] = PRECISIONS
+) -> list[Entrant]:
     """The entrants with as many steps each as fit into ``seconds`` of CPU time on one thread of this machine.
 
-    Each runs in float32 or with bfloat16 autocast, whichever steps faster here; that depends on operator and processor.
-    The time of a step is the least of `ROUNDS` rounds, taken in turn. CPU time and not wall time, because other work on
-    the machine must not decide the race; steps and not seconds as the budget, because then it can be repeated.
+    Each runs in that of the ``precisions`` in which it steps faster here: float32 or bfloat16 autocast, unless said
+    otherwise; that depends on operator and processor. The time of a step is the least of `ROUNDS` rounds, taken in
+    turn. CPU time and not wall time, because other work on the machine must not decide the race; steps and not seconds
+    as the budget, because then it can be repeated.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         operators = [_seeded(entrant, 0) for entrant in entrants]
-        least = [dict.fromkeys(PRECISIONS, math.inf) for _ in entrants]
+        least = [dict.fromkeys(precisions, math.inf) for _ in entrants]
         for _ in range(ROUNDS):
             for entrant, operator, times in zip(entrants, operators, least, strict=True):
-                for precision in PRECISIONS:
+                for precision in precisions:
                     times[precision] = min(
                         times[precision], _seconds_per_step(operator, entrant.phase.batch_size, data, precision)
                     )
@@ -93,11 +101,6 @@ def with_equal_time(entrants: Sequence[Entrant], data: TrainingData, seconds: fl
         settings = {"steps": max(1, round(seconds / step)), "precision": precision}
         timed.append(replace(entrant, phase=entrant.phase.model_copy(update=settings)))
     return timed
-
-
-ROUNDS = 4
-STEPS_PER_ROUND = 2
-PRECISIONS = ("32", "bf16-mixed")
 
 
 def _seconds_per_step(operator: nn.Module, batch_size: int, data: TrainingData, precision: str) -> float:

@@ -5,7 +5,6 @@ from fieldwright.operators.branch_trunk import BranchTrunk
 from fieldwright.operators.build import (
     OPERATORS,
     POINT_OPERATORS,
-    ForeignOperator,
     build_operator,
     load_operator,
     parameter_count,
@@ -13,13 +12,17 @@ from fieldwright.operators.build import (
 )
 from fieldwright.operators.deeponet import DeepONet, MultiONet
 from fieldwright.operators.fine_tuning import ParameterGroup, fine_tuning_groups, for_channels
+from fieldwright.operators.foreign import ForeignOperator, GridNeeds
 from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.latent_spectral import LatentSpectralOperator
 from fieldwright.operators.latent_spectral_points import LatentSpectralPointOperator
 from fieldwright.operators.mesh_network import MeshNetwork
 from fieldwright.operators.moving_mesh import MovingMeshOperator
 from fieldwright.operators.multigrid import MultigridOperator
+from fieldwright.operators.pretrained import TakenOver, load_pretrained
 from fieldwright.operators.roll_out import roll_out
+from fieldwright.operators.spatiotemporal import SpatiotemporalFourierOperator
+from fieldwright.operators.spectral_output import SpectralOutputLayer
 from fieldwright.operators.transformer import OperatorTransformer
 from fieldwright.operators.vcycle import VCycle
 from fieldwright.operators.walls import Walls
@@ -31,6 +34,7 @@ __all__ = [
     "DeepONet",
     "ForeignOperator",
     "FourierOperator",
+    "GridNeeds",
     "LatentSpectralOperator",
     "LatentSpectralPointOperator",
     "MeshNetwork",
@@ -40,6 +44,9 @@ __all__ = [
     "OperatorTransformer",
     "ParameterGroup",
     "ResNet",
+    "SpatiotemporalFourierOperator",
+    "SpectralOutputLayer",
+    "TakenOver",
     "UNet",
     "VCycle",
     "Walls",
@@ -47,6 +54,7 @@ __all__ = [
     "fine_tuning_groups",
     "for_channels",
     "load_operator",
+    "load_pretrained",
     "parameter_count",
     "roll_out",
     "save_operator",

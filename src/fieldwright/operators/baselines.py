@@ -110,6 +110,8 @@ class UNet(nn.Module, StoredOperator):
 
     Errors: `InputError` for an argument or input that cannot be used, also for a grid that has fewer points along an
     axis than 2^(levels - 1): its coarsest grids would all be one point.
+
+    Source: Ronneberger et al., "U-Net: Convolutional networks for biomedical image segmentation", MICCAI 2015.
     """
 
     grid_bound = True

@@ -1,33 +1,32 @@
 """Operators by name: ours, and any module of the user's named ``my_module:MyNet``."""
 
-import importlib
 import inspect
-import os
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from fieldwright.errors import DataError, InputError
 from fieldwright.grids import Boundary
 from fieldwright.operators.baselines import ResNet, UNet
 from fieldwright.operators.deeponet import DeepONet, MultiONet
+from fieldwright.operators.foreign import ForeignOperator
 from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.latent_spectral import LatentSpectralOperator
 from fieldwright.operators.latent_spectral_points import LatentSpectralPointOperator
 from fieldwright.operators.mesh_network import MeshNetwork
 from fieldwright.operators.moving_mesh import MovingMeshOperator
 from fieldwright.operators.multigrid import MultigridOperator
+from fieldwright.operators.spatiotemporal import SpatiotemporalFourierOperator
 from fieldwright.operators.store import StoredOperator, read_model, restore
 from fieldwright.operators.transformer import OperatorTransformer
 
 OPERATORS: dict[str, type[nn.Module]] = {
     "multigrid": MultigridOperator,
     "fourier": FourierOperator,
+    "spatiotemporal_fourier": SpatiotemporalFourierOperator,
     "latent_spectral": LatentSpectralOperator,
     "deeponet": DeepONet,
     "multionet": MultiONet,
@@ -45,17 +44,32 @@ MESH_OPERATORS: dict[str, type[nn.Module]] = {"mesh_network": MeshNetwork}
 
 
 def build_operator(
-    kind: str, settings: Mapping[str, Any], in_channels: int, out_channels: int, dimension: int, walls: Boundary
+    kind: str,
+    settings: Mapping[str, Any],
+    in_channels: int,
+    out_channels: int,
+    dimension: int,
+    walls: Boundary,
+    *,
+    centring: str | None = None,
+    shape: Sequence[int] | None = None,
 ) -> nn.Module:
     """An operator for fields of these channels, on grids of this dimension with these walls.
 
-    ``kind`` is a name in `OPERATORS` or ``module:Class`` of the user's own, found as if by ``python`` started in the
-    working directory. ``settings`` are constructor arguments; they win over what the other arguments say.
+    ``kind``      a name in `OPERATORS`, or ``module:Class`` of the user's own or of a library, found as if by
+                  ``python`` started in the working directory
+    ``settings``  constructor arguments; they win over what the other arguments say
+    ``centring``  of the grid; None for the operator's own default
+    ``shape``     of the grid it will be trained on, for foreign classes that ask for it
 
     Errors: `InputError` for an unknown kind or setting, and for a class that is not an `nn.Module`.
     """
+    centred = {} if centring is None else {"centring": centring}
     if ":" in kind:
-        return ForeignOperator(kind, dict(settings), in_channels, out_channels, dimension)
+        size = None if shape is None else list(shape)
+        return ForeignOperator(
+            kind, dict(settings), in_channels, out_channels, dimension, boundary=walls.to_list(), shape=size, **centred
+        )
     if kind not in OPERATORS:
         raise InputError(f"operator '{kind}'; there are {', '.join(OPERATORS)}, and 'my_module:MyNet' for your own")
     cls = OPERATORS[kind]
@@ -65,60 +79,9 @@ def build_operator(
             raise InputError(f"operator {kind}: no setting '{name}'; there are {', '.join(known)}")
     given = {"in_channels": in_channels, "out_channels": out_channels, "dimension": dimension}
     try:
-        return cls(**{**given, "boundary": walls.to_list(), **settings})
+        return cls(**{**given, **centred, "boundary": walls.to_list(), **settings})
     except TypeError as error:
         raise InputError(f"operator {kind}: a setting has the wrong type ({error})") from error
-
-
-class ForeignOperator(nn.Module, StoredOperator):
-    """A user's `nn.Module`, called and saved like ours.
-
-    Its class is called with ``settings`` and with those of ``in_channels``, ``out_channels`` and ``dimension`` that its
-    constructor names. Its ``forward`` takes the inputs, and a lead time if it has an argument of that name.
-
-    Errors: `InputError` when the class cannot be imported, is not an `nn.Module` or does not take the settings.
-    """
-
-    def __init__(
-        self, kind: str, settings: dict[str, Any], in_channels: int, out_channels: int, dimension: int
-    ) -> None:
-        super().__init__()
-        cls = import_module_class(kind)
-        given = {"in_channels": in_channels, "out_channels": out_channels, "dimension": dimension}
-        named = inspect.signature(cls).parameters
-        try:
-            self.module = cls(**{name: value for name, value in given.items() if name in named}, **settings)
-        except TypeError as error:
-            raise InputError(f"operator {kind}: cannot be built from the settings {settings} ({error})") from error
-        self.takes_lead_time = "lead_time" in inspect.signature(self.module.forward).parameters
-
-    def forward(
-        self, inputs: Float[Tensor, "batch channel *space"], lead_time: Tensor | float | None = None
-    ) -> Float[Tensor, "batch output *space_out"]:
-        if self.takes_lead_time:
-            return self.module(inputs, lead_time=lead_time)
-        if lead_time is not None:
-            raise InputError("lead_time: this operator's forward has no such argument")
-        return self.module(inputs)
-
-
-def import_module_class(kind: str) -> type[nn.Module]:
-    """The `nn.Module` class named ``module:Class``, with the working directory on the import path.
-
-    Errors: `InputError` when there is no such module or class, or it is something else.
-    """
-    module_name, _, class_name = kind.partition(":")
-    directory = os.getcwd()
-    if directory not in sys.path:
-        sys.path.insert(0, directory)
-    try:
-        module = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:
-        raise InputError(f"operator {kind}: module '{module_name}' cannot be imported ({error})") from error
-    cls = getattr(module, class_name, None)
-    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
-        raise InputError(f"operator {kind}: '{module_name}' has no torch module class '{class_name}'")
-    return cls
 
 
 def save_operator(operator: nn.Module, directory: str | Path) -> None:

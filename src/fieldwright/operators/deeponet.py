@@ -51,6 +51,8 @@ class MultiONet(nn.Module, StoredOperator):
 
     Settings and errors as in the table of this module. It has as many weights as DeepONet, but for a few scalars. On
     regular grids with many labelled samples an FNO is more accurate than both.
+
+    Source: Zang and Koutsourelakis, "DGNO", J. Comput. Phys. 2025.
     """
 
     def __init__(
@@ -137,6 +139,8 @@ class DeepONet(MultiONet):
     """DeepONet in 1D, 2D or 3D: fields in, fields out at any points, by the last layer of branch and trunk.
 
     Settings and errors as in the table of this module, without ``combined``.
+
+    Source: Lu et al., "Learning nonlinear operators via DeepONet", Nature Machine Intelligence 2021.
     """
 
     def __init__(

@@ -10,7 +10,6 @@ from typing import Any
 from torch import nn
 
 from fieldwright.errors import InputError
-from fieldwright.operators.conditional_norm import ConditionalNorm, PlainNorm
 from fieldwright.operators.inputs import check_counts
 from fieldwright.operators.transformer import OperatorTransformer
 
@@ -55,10 +54,11 @@ def fine_tuning_groups(
 ) -> dict[str, ParameterGroup]:
     """The parameters that are trained, each in one of four groups, as the published models are fine-tuned.
 
-    ``backbone``      learning rate of "backbone", all that is in no other group, and of "biases", without weight decay:
-                      names with "bias" that are in no other group, so the whole perceptron of the position bias too
-    ``fields``        learning rate of "fields": what embeds inputs and recovers outputs, with the embedding's norm
-    ``norms``         learning rate of "norms", without weight decay: all other norms
+    The groups are those of `OperatorTransformer.parameter_groups`.
+
+    ``backbone``      learning rate of "backbone", and of "biases", without weight decay
+    ``fields``        learning rate of "fields"
+    ``norms``         learning rate of "norms", without weight decay
     ``weight_decay``  of "backbone" and "fields"
 
     Errors: `InputError` for a rate or decay that is negative or not finite.
@@ -67,23 +67,11 @@ def fine_tuning_groups(
     for name, rate in rates.items():
         if not 0 <= rate < float("inf"):
             raise InputError(f"{name}: {rate}; it must be a number that is not negative")
-    normed = {
-        f"{path}.{name}"
-        for path, module in operator.named_modules()
-        if isinstance(module, ConditionalNorm | PlainNorm)
-        for name, _ in module.named_parameters()
+    trained = {name: parameter for name, parameter in operator.named_parameters() if parameter.requires_grad}
+    members = {
+        group: {name: trained[name] for name in names if name in trained}
+        for group, names in operator.parameter_groups().items()
     }
-    members: dict[str, dict[str, nn.Parameter]] = {"backbone": {}, "fields": {}, "norms": {}, "biases": {}}
-    for name, parameter in operator.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        if name.startswith(("embeddings.", "patch_recovery.")):
-            group = "fields"
-        elif name in normed:
-            group = "norms"
-        else:
-            group = "biases" if "bias" in name else "backbone"
-        members[group][name] = parameter
     return {
         "backbone": ParameterGroup(members["backbone"], backbone, weight_decay),
         "fields": ParameterGroup(members["fields"], fields, weight_decay),

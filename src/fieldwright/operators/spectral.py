@@ -39,29 +39,37 @@ class SpectralConvolution(nn.Module):
         """``onto`` + K v, in the precision of the weights."""
         with torch.autocast(v.device.type, enabled=False):  # bfloat16 has too few digits for sums over the grid
             v, onto = v.to(self.weight.dtype), onto.to(self.weight.dtype)
-            weight, zero = self._on_grid(v.shape[2:])
+            space = v.shape[2:]
+            weight, zero = weight_on_grid(self.weight, space, self.modes)
             spectrum = analyse(v, self.modes)
-            modes = spectrum.shape[2:-1]
-            spectrum = spectrum.movedim((-1, 0, 1), (-3, -2, -1)).flatten(0, -4).flatten(1, 2)
-            spectrum = self._mix(spectrum, weight.flatten(0, -4).flatten(-2), zero)
-            return add_synthesis(onto, spectrum.unflatten(0, modes).movedim((-3, -2), (0, 1)), self.modes)
+            real, imaginary = mix_modes(spectrum, weight)
+            real[zero] += self.bias  # the mean of the field is its mode 0
+            mixed = torch.stack((real, imaginary), -1).unflatten(0, spectrum.shape[2:-1])
+            return add_synthesis(onto, mixed.movedim((-3, -2), (0, 1)), self.modes)
 
-    def _mix(self, spectrum: Tensor, weight: Tensor, zero: int) -> Tensor:
-        # (mode, 2 batch, in) x (mode, in, 2 out): one real product holds all four of (re, im) x (re, im).
-        products = torch.bmm(spectrum, weight).unflatten(1, (2, -1)).unflatten(-1, (2, -1))
-        real = products[:, 0, :, 0] - products[:, 1, :, 1]
-        imaginary = products[:, 0, :, 1] + products[:, 1, :, 0]
-        real[zero] += self.bias  # the mean of the field is its mode 0
-        return torch.stack((real, imaginary), -1)
 
-    def _on_grid(self, space: Sequence[int]) -> tuple[Tensor, int]:
-        # The weights of the modes that this grid has, and the flat place of mode 0 among them.
-        weight, zero = self.weight, 0
-        for axis, (n, m) in enumerate(zip(space, self.modes, strict=True)):
-            half = axis == len(space) - 1
-            waves = kept_wavenumbers(n, m, half=half)
-            first = 0 if half else m // 2 + waves.start
-            if len(waves) < weight.shape[axis]:
-                weight = weight.narrow(axis, first, len(waves))
-            zero = zero * len(waves) - waves.start
-        return weight, zero
+def mix_modes(
+    spectrum: Float[Tensor, "batch inner *mode 2"], weight: Float[Tensor, "*mode inner 2 outer"]
+) -> tuple[Float[Tensor, "modes batch outer"], Float[Tensor, "modes batch outer"]]:
+    """Real and imaginary part of v̂(k) R_k, the modes in one axis."""
+    # (mode, 2 batch, in) x (mode, in, 2 out): one real product holds all four of (re, im) x (re, im).
+    rows = spectrum.movedim((-1, 0, 1), (-3, -2, -1)).flatten(0, -4).flatten(1, 2)
+    products = torch.bmm(rows, weight.flatten(0, -4).flatten(-2)).unflatten(1, (2, -1)).unflatten(-1, (2, -1))
+    real = products[:, 0, :, 0] - products[:, 1, :, 1]
+    imaginary = products[:, 0, :, 1] + products[:, 1, :, 0]
+    return real, imaginary
+
+
+def weight_on_grid(
+    weight: Float[Tensor, "*mode_and_channels"], space: Sequence[int], modes: Sequence[int]
+) -> tuple[Tensor, int]:
+    """The part of ``weight``, whose first axes are modes, that a grid has, and the flat place of mode 0 in it."""
+    zero = 0
+    for axis, (n, m) in enumerate(zip(space, modes, strict=True)):
+        half = axis == len(space) - 1
+        waves = kept_wavenumbers(n, m, half=half)
+        first = 0 if half else m // 2 + waves.start
+        if len(waves) < weight.shape[axis]:
+            weight = weight.narrow(axis, first, len(waves))
+        zero = zero * len(waves) - waves.start
+    return weight, zero

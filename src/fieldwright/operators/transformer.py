@@ -25,12 +25,12 @@ from torch.nn import functional
 
 from fieldwright.errors import InputError
 from fieldwright.grids import CENTRINGS, Boundary
-from fieldwright.operators.conditional_norm import INITIAL_DEVIATION, norm
+from fieldwright.operators.conditional_norm import INITIAL_DEVIATION, ConditionalNorm, PlainNorm, norm
 from fieldwright.operators.inputs import check_counts, check_inputs
 from fieldwright.operators.lead_times import lead_times
 from fieldwright.operators.published_transformer import holds_published, read_published
 from fieldwright.operators.store import StoredOperator, restore
-from fieldwright.operators.transformer_stages import Merge, Part, SkipBlock, Stage
+from fieldwright.operators.transformer_stages import Merge, Part, SkipBlock, Stage, same_size
 
 # Width and depths of the published models; heads and skips follow from the number of levels.
 SIZES: dict[str, tuple[int, tuple[int, ...]]] = {
@@ -55,9 +55,13 @@ class OperatorTransformer(nn.Module, StoredOperator):
     ``mlp_ratio``          hidden width of a block's perceptron, as a multiple of its width (4)
     ``conditioned``        whether the norms depend on the lead time
     ``residual``           add the first inputs to the outputs, as many as there are of both
+    ``exact_start``        S(t, u) = u + t f(u, t) in the fields that inputs and outputs share: S(0, u) = u whatever the
+                           weights; in physical units too where both are normalised alike
+    ``periodic``           go around the grid along the axes that ``boundary`` says are periodic, in windows and
+                           convolutions; the published network does not
     ``recompute``          save memory in training: compute the inner values of blocks again in the backward pass
     ``dimension``          2
-    ``boundary``, ``centring``  of the fields, read but not used: the published network is the same for all
+    ``boundary``, ``centring``  of the fields; the published network is the same for all, only ``periodic`` reads them
     ``eps``                ε of the norms (1e-5)
 
     ``lead_time`` is a number, or one for each sample, in units of the longest that the data has: the published models
@@ -92,6 +96,8 @@ class OperatorTransformer(nn.Module, StoredOperator):
         mlp_ratio: float = 4.0,
         conditioned: bool = True,
         residual: bool = False,
+        exact_start: bool = False,
+        periodic: bool = False,
         recompute: bool = False,
         dimension: int = 2,
         boundary: str | Sequence[str | Sequence[str]] = "dirichlet",
@@ -113,7 +119,11 @@ class OperatorTransformer(nn.Module, StoredOperator):
             raise InputError(f"centring: '{centring}'; allowed are {', '.join(CENTRINGS)}")
         if not mlp_ratio > 0 or not eps > 0:
             raise InputError(f"mlp_ratio, eps: {mlp_ratio}, {eps}; both must be positive numbers")
-        Boundary.parse(boundary, dimension)
+        if exact_start and (residual or not conditioned):
+            raise InputError("exact_start: it needs a lead time, so conditioned=True, and takes the place of residual")
+        walls = Boundary.parse(boundary, dimension).periodic
+        self.periodic = (walls[0] and periodic, walls[1] and periodic)
+        self.exact_start = exact_start
         self.in_channels, self.out_channels, self.patch = in_channels, out_channels, patch
         self.conditioned, self.residual, self.recompute = conditioned, residual, recompute
         coarsest = len(depths) - 1
@@ -123,6 +133,7 @@ class OperatorTransformer(nn.Module, StoredOperator):
             return Stage(
                 widths[level], depths[level], heads[level], int(mlp_ratio * widths[level]), window,
                 last_unshifted=last_unshifted, eps=eps, conditioned=conditioned, downsample=down, upsample=up,
+                periodic=self.periodic,
             )  # fmt: skip
 
         self.embeddings = nn.ModuleDict(
@@ -140,7 +151,9 @@ class OperatorTransformer(nn.Module, StoredOperator):
         self.encoder = nn.ModuleDict({"layers": nn.ModuleList(encoder)})
         self.decoder = nn.ModuleDict({"layers": nn.ModuleList(reversed(decoder))})
         self.residual_blocks = nn.ModuleList(
-            nn.ModuleList(SkipBlock(channels, eps=eps, conditioned=conditioned) for _ in range(count))
+            nn.ModuleList(
+                SkipBlock(channels, eps=eps, conditioned=conditioned, periodic=self.periodic) for _ in range(count)
+            )
             for channels, count in zip(widths, skips, strict=True)
         )
         self.patch_recovery = nn.ModuleDict(
@@ -179,6 +192,9 @@ class OperatorTransformer(nn.Module, StoredOperator):
             inputs = inputs.masked_fill(missing[..., None, None], 0)
         rows, columns = inputs.shape[2:]
         unit = self.patch * 2 ** (len(self.residual_blocks) - 1)
+        for n, wraps in zip((rows, columns), self.periodic, strict=True):
+            if wraps and n % unit:
+                raise InputError(f"inputs of {n} points along a periodic axis; multiples of {unit} close it")
         lengthened = functional.pad(inputs, (0, -columns % unit, 0, -rows % unit), mode="replicate")
         h = self._embed(lengthened.to(kernel.dtype), t)
         skips: list[Tensor] = []
@@ -196,9 +212,12 @@ class OperatorTransformer(nn.Module, StoredOperator):
             if stage.upsample is not None:
                 h = stage.upsample(h, t) + skips.pop()
         outputs = self._recover(h)[:, :, :rows, :columns].to(inputs.dtype)
-        if self.residual:
+        if self.residual or self.exact_start:
             shared = min(self.in_channels, self.out_channels)
-            outputs = torch.cat((outputs[:, :shared] + inputs[:, :shared], outputs[:, shared:]), 1)
+            change = (
+                outputs[:, :shared] * t.to(outputs.dtype) if self.exact_start and t is not None else outputs[:, :shared]
+            )
+            outputs = torch.cat((change + inputs[:, :shared], outputs[:, shared:]), 1)
         return outputs.contiguous()
 
     @classmethod
@@ -221,6 +240,31 @@ class OperatorTransformer(nn.Module, StoredOperator):
         settings, tensors = read_published(directory)
         return restore(cls, settings, tensors, directory).to(map_location)
 
+    def parameter_groups(self) -> dict[str, list[str]]:
+        """Parameters by the groups in which the published models are fine-tuned.
+
+        "fields"    what embeds inputs and recovers outputs, with the embedding's norm
+        "norms"     all other norms
+        "biases"    other names with "bias", so the whole perceptron of the position bias too
+        "backbone"  the rest
+        """
+        normed = {
+            f"{path}.{name}"
+            for path, module in self.named_modules()
+            if isinstance(module, ConditionalNorm | PlainNorm)
+            for name, _ in module.named_parameters()
+        }
+        members: dict[str, list[str]] = {"backbone": [], "fields": [], "norms": [], "biases": []}
+        for name, _ in self.named_parameters():
+            if name.startswith(("embeddings.", "patch_recovery.")):
+                group = "fields"
+            elif name in normed:
+                group = "norms"
+            else:
+                group = "biases" if "bias" in name else "backbone"
+            members[group].append(name)
+        return members
+
     def _embed(
         self, inputs: Float[Tensor, "batch channel rows columns"], t: Tensor | None
     ) -> Float[Tensor, "batch token_rows token_columns width"]:
@@ -241,7 +285,7 @@ class OperatorTransformer(nn.Module, StoredOperator):
             points = points.reshape(batch, rows, columns, self.out_channels, p, p).permute(0, 3, 1, 4, 2, 5)
             points = points.reshape(batch, self.out_channels, rows * p, columns * p)
             points = points + projection.bias[:, None, None]  # type: ignore[index]
-            return self.patch_recovery["mixup"](points)
+            return same_size(self.patch_recovery["mixup"], points, self.periodic)  # type: ignore[arg-type]
 
 
 def _check_levels(width: int, depths: Sequence[int], heads: Sequence[int], skips: Sequence[int]) -> None:

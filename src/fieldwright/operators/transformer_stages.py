@@ -21,6 +21,24 @@ from fieldwright.operators.conditional_norm import norm
 from fieldwright.operators.window_attention import WindowAttention
 from fieldwright.operators.windows import Windows
 
+
+def same_size(
+    convolution: nn.Conv2d, x: Float[Tensor, "batch channel rows columns"], periodic: tuple[bool, bool]
+) -> Float[Tensor, "batch channel_out rows columns"]:
+    """A convolution that keeps the size, around the grid along ``periodic`` axes and with zeros beyond the others."""
+    if not any(periodic):
+        return convolution(x)
+    reach = [size // 2 for size in convolution.kernel_size]
+    around = [n if wraps else 0 for n, wraps in zip(reach, periodic, strict=True)]
+    beyond = [n - m for n, m in zip(reach, around, strict=True)]
+    # Axes shorter than the kernel's reach are gone around more than once, which circular padding refuses.
+    for axis, n in enumerate(around):
+        places = torch.arange(-n, x.shape[2 + axis] + n, device=x.device) % x.shape[2 + axis]
+        x = x.index_select(2 + axis, places) if n else x
+    x = functional.pad(x, (beyond[1], beyond[1], beyond[0], beyond[0]))
+    return functional.conv2d(x, convolution.weight, convolution.bias, groups=convolution.groups)
+
+
 LAYER_SCALE = 1e-6  # γ at the start
 
 
@@ -84,8 +102,11 @@ class Part(nn.Module):
 class SkipBlock(nn.Module):
     """One block of a skip, a ConvNeXt block with layer scale γ."""
 
-    def __init__(self, width: int, *, eps: float, conditioned: bool) -> None:
+    def __init__(
+        self, width: int, *, eps: float, conditioned: bool, periodic: tuple[bool, bool] = (False, False)
+    ) -> None:
         super().__init__()
+        self.periodic = periodic
         self.dwconv = nn.Conv2d(width, width, 7, padding=3, groups=width)
         self.norm = norm(width, eps, conditioned=conditioned)
         self.pwconv1, self.pwconv2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
@@ -94,7 +115,7 @@ class SkipBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch rows columns width"], lead_time: Tensor | None
     ) -> Float[Tensor, "batch rows columns width"]:
-        mixed = self.dwconv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        mixed = same_size(self.dwconv, x.permute(0, 3, 1, 2), self.periodic).permute(0, 2, 3, 1)
         hidden = functional.gelu(self.pwconv1(self.norm(mixed, lead_time)))
         return torch.addcmul(x, self.pwconv2(hidden), self.weight)
 
@@ -118,9 +139,10 @@ class Stage(nn.Module):
         conditioned: bool,
         downsample: Merge | None = None,
         upsample: Part | None = None,
+        periodic: tuple[bool, bool] = (False, False),
     ) -> None:
         super().__init__()
-        self.window = window
+        self.window, self.periodic = window, periodic
         # The decoder runs through the encoder's order backwards, so that its last block is the one without a shift.
         places = [depth - 1 - i if last_unshifted else i for i in range(depth)]
         self.blocks = nn.ModuleList(
@@ -133,7 +155,8 @@ class Stage(nn.Module):
     ) -> Float[Tensor, "batch rows columns width"]:
         """The blocks alone; with ``recompute`` their inner values are computed again in the backward pass."""
         for block in self.blocks:
-            windows = Windows.of(x.shape[1], x.shape[2], self.window, shifted=block.shifted)  # type: ignore[arg-type]
+            shifted: bool = block.shifted  # type: ignore[assignment]
+            windows = Windows.of(x.shape[1], x.shape[2], self.window, shifted=shifted, periodic=self.periodic)
             if recompute and torch.is_grad_enabled():
                 x = checkpoint(block, x, lead_time, windows, use_reentrant=False)  # type: ignore[assignment]
             else:

@@ -5,6 +5,9 @@ lengthened at its high end; where n > M every other block shifts the windows by 
 Tokens of a window that are no neighbours on the grid, or are not on it at all, must not attend to each other: `mask`
 says so. Both axes have a window and a shift of their own, so that the grid need not be square.
 
+On an axis that is told to be periodic the tokens at both ends are neighbours: shifted windows need no mask there, and
+in a window that spans the axis the offset between two tokens is the shorter way around.
+
 Sources: Liu et al., "Swin Transformer", ICCV 2021 (windows and shifts); "Swin Transformer V2", CVPR 2022, equation 4
 (logarithmic coordinates).
 """
@@ -23,18 +26,24 @@ MASKED = -200.0
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of ``size`` tokens per axis on a grid of ``grid`` tokens, shifted by ``shift`` tokens."""
+    """Windows of ``size`` tokens per axis on a grid of ``grid`` tokens, shifted by ``shift`` tokens.
+
+    ``periodic``  axes whose two ends are neighbours
+    """
 
     grid: tuple[int, int]
     size: tuple[int, int]
     shift: tuple[int, int]
+    periodic: tuple[bool, bool] = (False, False)
 
     @classmethod
-    def of(cls, rows: int, columns: int, window: int, *, shifted: bool) -> Self:
+    def of(
+        cls, rows: int, columns: int, window: int, *, shifted: bool, periodic: tuple[bool, bool] = (False, False)
+    ) -> Self:
         """Windows of at most ``window`` tokens per axis; an axis that one window spans is never shifted."""
         grid = (rows, columns)
         moves = [window // 2 if shifted and n > window else 0 for n in grid]
-        return cls(grid, (min(window, rows), min(window, columns)), (moves[0], moves[1]))
+        return cls(grid, (min(window, rows), min(window, columns)), (moves[0], moves[1]), periodic)
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -49,7 +58,8 @@ class Windows:
     @property
     def needs_mask(self) -> bool:
         """Whether some tokens of a window must not attend to each other."""
-        return any(self.shift) or self.padded != self.grid
+        cut = any(shift and not periodic for shift, periodic in zip(self.shift, self.periodic, strict=True))
+        return cut or self.padded != self.grid
 
     def split(
         self, tokens: Float[Tensor, "batch rows columns width"], heads: int
@@ -85,17 +95,25 @@ class Windows:
     def index(self, device: torch.device) -> Int[Tensor, "token token"]:
         """For each pair of tokens (query, key) of a window, the row of `offsets` with their offset, query minus key."""
         m, n = self.size
-        row = torch.arange(m, device=device)[:, None].expand(m, n).flatten()
-        column = torch.arange(n, device=device).expand(m, n).flatten()
-        place = row * (2 * n - 1) + column
-        return place[:, None] - place + (m - 1) * (2 * n - 1) + n - 1
+        down, across = (self._differences(axis, device) for axis in (0, 1))
+        place = (down + m - 1)[:, None, :, None] * (2 * n - 1) + (across + n - 1)[None, :, None, :]
+        return place.reshape(m * n, m * n)
+
+    def _differences(self, axis: int, device: torch.device) -> Int[Tensor, "query key"]:
+        """Query minus key along an axis; around a periodic one that the window spans, the shorter way."""
+        m = self.size[axis]
+        place = torch.arange(m, device=device)
+        difference = place[:, None] - place
+        if self.periodic[axis] and m == self.grid[axis]:
+            difference = (difference + m // 2) % m - m // 2
+        return difference
 
     def mask(self, device: torch.device) -> Float[Tensor, "window token token"]:
         """What to add to the scores of each pair of tokens: 0, or `MASKED` for those that may not see each other."""
         kinds = []
-        for n, padded, shift in zip(self.grid, self.padded, self.shift, strict=True):
+        for n, padded, shift, periodic in zip(self.grid, self.padded, self.shift, self.periodic, strict=True):
             place = torch.arange(padded, device=device)
-            wrapped, outside = place >= padded - shift, (place + shift) % padded >= n
+            wrapped, outside = place >= padded - (0 if periodic else shift), (place + shift) % padded >= n
             kinds.append(wrapped + 2 * outside)
         regions = (4 * kinds[0][:, None] + kinds[1]).float()
         regions = regions.reshape(self.counts[0], self.size[0], self.counts[1], self.size[1]).transpose(1, 2)

@@ -1,6 +1,7 @@
 """From a recipe to a finished run, stage by stage."""
 
 from fieldwright.pipeline.again import evaluate_again, report_again
+from fieldwright.pipeline.compare import Contest, compare, comparison_lines
 from fieldwright.pipeline.directory import RunDirectory
 from fieldwright.pipeline.environment import environment
 from fieldwright.pipeline.figures import figures, five_figures
@@ -10,8 +11,11 @@ from fieldwright.pipeline.stages import estimate_stage, generate_stage, plain
 
 __all__ = [
     "STAGES",
+    "Contest",
     "RunDirectory",
     "RunSummary",
+    "compare",
+    "comparison_lines",
     "environment",
     "estimate_stage",
     "evaluate_again",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,15 @@ def predict_file(
     *,
     rtol: float | None = None,
     frames: int | None = None,
+    lead_time: float | None = None,
     device: str = "auto",
     reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
     """Read input fields from ``source``, predict, and write outputs with their error estimates to ``target``.
 
     With ``rtol`` the outputs are certified: solved to that relative residual, from the prediction. With ``frames`` a
-    problem in time is rolled out, and the outputs have a time axis after the sample's, the first state included.
+    problem in time is rolled out, and the outputs have a time axis after the sample's, the first state included. With
+    ``lead_time`` a surrogate that was trained for any answers so much later, or rolls out in such steps.
 
     A file of one array holds (sample, *space) or (sample, channel, *space), or one sample without its axis; a file of
     named arrays holds one (sample, *space) per input field. ``target`` gets an array per output field, and
@@ -46,14 +49,20 @@ def predict_file(
         raise InputError(f"solve: {rtol:g} is no relative residual; a number between 0 and 1 is needed")
     if rtol is not None and frames is not None:
         raise InputError("frames: a roll-out is not certified; leave out one of --frames and --solve")
+    if rtol is not None and lead_time is not None:
+        raise InputError("lead_time: a prediction at another time is not certified; leave out one of the two")
     inputs = input_tensor(read_fields(source), problem, source)
-    with reporter.stage("Certifying" if rtol else "Predicting", total=len(inputs), unit="samples") as stage:
+    with (
+        reporter.stage("Certifying" if rtol else "Predicting", total=len(inputs), unit="samples") as stage,
+        warnings.catch_warnings(record=True) as warned,
+    ):
+        warnings.simplefilter("default", UserWarning)
         per_sample: dict[str, Tensor]
         if frames is not None:
             # An output is then (sample, time, *space).
-            fields, per_sample = surrogate.roll_out(inputs, frames).transpose(1, 2), {}
+            fields, per_sample = surrogate.roll_out(inputs, frames, lead_time=lead_time).transpose(1, 2), {}
         elif rtol is None:
-            prediction = surrogate.predict(inputs)
+            prediction = surrogate.predict(inputs, lead_time)
             fields = prediction.fields
             per_sample = {n: getattr(prediction, n) for n in ("error_estimate", "error_bound", "residual")}
         else:
@@ -63,6 +72,8 @@ def predict_file(
             if certified.iterations_without_guess is not None:
                 per_sample["iterations_without_guess"] = certified.iterations_without_guess
         stage.advance(len(inputs))
+    for said in dict.fromkeys(str(warning.message) for warning in warned):
+        reporter.notice(said)
     named = {field.name: fields[:, c].cpu().numpy() for c, field in enumerate(problem.outputs)}
     if target.suffix.lower() == ".npy":
         outputs = fields if frames is None else fields.transpose(1, 2)

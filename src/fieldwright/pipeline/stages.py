@@ -16,14 +16,16 @@ from fieldwright.datasets.cost import CostModel, estimate_cost
 from fieldwright.datasets.generate import check_room
 from fieldwright.datasets.settle import sample_bytes
 from fieldwright.errors import FieldwrightError, InputError, RecipeError
-from fieldwright.operators import OPERATORS, build_operator
+from fieldwright.operators import ForeignOperator, build_operator, load_pretrained
+from fieldwright.operators.foreign import grid_taken_instead
 from fieldwright.pipeline.directory import RunDirectory
 from fieldwright.problems import Problem
 from fieldwright.progress import Reporter
 from fieldwright.recipe import Recipe
 from fieldwright.settings import first_line
 from fieldwright.surrogate import Surrogate
-from fieldwright.training import TrainingData, TrainingSummary, train
+from fieldwright.training import ChannelLayout, TrainingData, TrainingSummary, lead_times, train
+from fieldwright.training.parameter_groups import optimizer_groups
 
 FITTED_SAMPLES = 4096
 """Normalisation is fitted to the first so many training samples: more would not change it noticeably."""
@@ -36,7 +38,13 @@ def plan(recipe: Recipe, directory: Path) -> str:
     cannot hold the dataset.
     """
     problem, operator = recipe.build_problem(), seeded_operator(recipe)
-    check_operator(operator, problem, recipe.operator.kind)
+    timed = any(phase.pairs is not None for phase in recipe.training.to_phases())
+    check_operator(operator, problem, recipe.operator.kind, timed=timed)
+    for phase in recipe.training.to_phases():
+        if phase.groups:
+            optimizer_groups(operator, phase.groups, phase.weight_decay)
+        if phase.pretrained is not None and not (directory / "checkpoints").exists():
+            load_pretrained(operator, Path(phase.pretrained))
     counts = recipe.data.counts
     if not (directory / "dataset").exists():  # what is missing of one that is begun, `generate` knows
         check_room(directory, sample_bytes(problem) * sum(counts.values()))
@@ -75,7 +83,7 @@ def generate_stage(
         recipe.build_problem(),
         path,
         counts=counts or recipe.data.counts,
-        seed=recipe.seed,
+        seed=recipe.data_seed,
         solver=recipe.data.solver,
         rtol=recipe.data.rtol,
         shard_samples=recipe.data.shard_samples,
@@ -93,7 +101,7 @@ def estimate_stage(
         recipe.build_problem(),
         path,
         counts=counts or recipe.data.counts,
-        seed=recipe.seed,
+        seed=recipe.data_seed,
         solver=recipe.data.solver,
         rtol=recipe.data.rtol,
         shard_samples=recipe.data.shard_samples,
@@ -113,18 +121,23 @@ def train_stage(
         Normalizer.fit(fields, names=names)
         for fields, names in zip(fitted, (train_split.input_names, train_split.output_names), strict=True)
     )
+    phases = recipe.training.to_phases()
+    timed = lead_times(phases, train_split)
+    if timed is not None:
+        # A state is the same field before and after any lead time, and at no lead time the very same numbers.
+        outputs = inputs.first(len(problem.outputs))
     operator = seeded_operator(recipe)
     summary = train(
         operator,
-        recipe.training.to_phases(),
-        TrainingData(train_split, valid_split, inputs, outputs, problem.grid),
+        phases,
+        TrainingData(train_split, valid_split, inputs, outputs, problem.grid, ChannelLayout.of(problem)),
         directory=work.path,
         seed=recipe.seed,
         device=device,
         symmetries=problem.symmetries() if recipe.training.augment else (),
         reporter=reporter,
     )
-    return Surrogate(summary.operator, inputs, outputs, problem), summary
+    return Surrogate(summary.operator, inputs, outputs, problem, timed), summary
 
 
 def evaluate_stage(recipe: Recipe, work: RunDirectory, *, device: str, reporter: Reporter) -> Evaluation:
@@ -137,7 +150,7 @@ def evaluate_stage(recipe: Recipe, work: RunDirectory, *, device: str, reporter:
         inputs,
         outputs,
         settings=recipe.evaluation,
-        seed=recipe.seed,
+        seed=recipe.data_seed,
         baseline_seconds=recipe.baseline.seconds,
         reporter=reporter,
     )
@@ -165,19 +178,18 @@ def seeded_operator(recipe: Recipe) -> nn.Module:
     Errors: `RecipeError` for a setting that the constructor refuses.
     """
     problem = recipe.build_problem()
-    settings = recipe.operator.settings
-    if recipe.operator.kind in OPERATORS:
-        settings = {"centring": problem.grid.centring, **settings}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         try:
             return build_operator(
                 recipe.operator.kind,
-                settings,
+                recipe.operator.settings,
                 len(problem.inputs),
                 len(problem.outputs),
                 problem.grid.dimension,
                 problem.boundary,
+                centring=problem.grid.centring,
+                shape=problem.grid.shape,
             )
         except RecipeError:
             raise
@@ -185,21 +197,34 @@ def seeded_operator(recipe: Recipe) -> nn.Module:
             raise RecipeError(f"operator: {first_line(error)}") from error
 
 
-def check_operator(operator: nn.Module, problem: Problem, name: str) -> None:
-    """Send one sample of zeros through the operator.
+def check_operator(operator: nn.Module, problem: Problem, name: str, *, timed: bool = False) -> None:
+    """Send one sample of zeros through the operator, with a lead time where it is to be ``timed``.
 
     Errors: `RecipeError` when it fails or returns fields of another shape.
     """
     shape = problem.grid.shape
     try:
         with torch.no_grad():
-            fields = operator(torch.zeros(1, len(problem.inputs), *shape))
-    except (FieldwrightError, RuntimeError, TypeError, ValueError) as error:
-        raise RecipeError(f"operator: {name} cannot take fields of shape {shape}: {first_line(error)}") from error
+            fields = operator(
+                torch.zeros(1, len(problem.inputs), *shape), **({"lead_time": torch.ones(1)} if timed else {})
+            )
+    except Exception as error:  # a foreign module may refuse a grid in any way
+        raise RecipeError(
+            f"operator: {name} cannot take fields of shape {shape}: {first_line(error)}{_instead(operator, problem)}"
+        ) from error
     expected = (1, len(problem.outputs), *shape)
     found = tuple(getattr(fields, "shape", ()))
     if found != expected:
-        raise RecipeError(f"operator: {name} returned fields of shape {found}; {expected} is needed")
+        raise RecipeError(
+            f"operator: {name} returned fields of shape {found}; {expected} is needed{_instead(operator, problem)}"
+        )
+
+
+def _instead(operator: nn.Module, problem: Problem) -> str:
+    if not isinstance(operator, ForeignOperator):
+        return ""
+    larger = grid_taken_instead(operator, len(problem.inputs), problem.grid.shape)
+    return "" if larger is None else f"; it takes a grid of {' x '.join(map(str, larger))} points"
 
 
 def plain(value: Any) -> Any:

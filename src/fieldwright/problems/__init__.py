@@ -34,6 +34,7 @@ from fieldwright.problems.spectra import Matern, PowerLaw, SquaredExponential
 from fieldwright.problems.spectral_problem import SpectralProblem
 from fieldwright.problems.symmetries import BoxSymmetry, box_symmetries
 from fieldwright.problems.thermal import Thermal
+from fieldwright.problems.trajectory_window import TrajectoryWindow
 from fieldwright.problems.tumor_growth import TumorGrowth
 from fieldwright.problems.wave import Wave
 
@@ -55,6 +56,7 @@ PROBLEMS: dict[str, type[Problem]] = {
     "porous_medium": PorousMedium,
     "shallow_water": ShallowWater,
     "thermal": Thermal,
+    "trajectory_window": TrajectoryWindow,
     "tumor_growth": TumorGrowth,
     "wave": Wave,
 }
@@ -90,6 +92,7 @@ __all__ = [
     "SquaredExponential",
     "SteadyProblem",
     "Thermal",
+    "TrajectoryWindow",
     "TumorGrowth",
     "Wave",
     "box_symmetries",

@@ -37,7 +37,7 @@ def learning_curve(metrics: Sequence[Mapping[str, float | None]]) -> str | None:
             if len(steps):
                 axes.plot(steps, values, label=label, **look)
         axes.set(xlabel="training step", yscale="log")
-        _readable_log(axes, "y")
+        readable_log(axes, "y")
         axes.legend()
         return inline_svg(figure, "learning-curve", "Training loss and validation error against the training step.")
 
@@ -55,8 +55,8 @@ def error_spectrum(evaluation: Evaluation) -> str:
             shown = (wavenumber > 0) & (energy > 1e-14 * evaluation.arrays["truth_spectrum"].max())
             axes.plot(wavenumber[shown], energy[shown], style, color=colour, label=label)
         axes.set(xscale="log", yscale="log", xlabel="wavenumber (half-waves per box)", ylabel="energy")
-        _readable_log(axes, "x")
-        _readable_log(axes, "y")
+        readable_log(axes, "x")
+        readable_log(axes, "y")
         axes.legend()
         return inline_svg(figure, "spectrum", "Mean energy of the true fields and of the error against the wavenumber.")
 
@@ -80,7 +80,7 @@ def rollout_curve(evaluation: Evaluation) -> str | None:
         axes.plot(frames, arrays["rollout_persistence"][1:], "--", color=MUTED, label="initial state kept, median")
         axes.set(xlabel="frame", ylabel="relative L2 error", yscale="log")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _readable_log(axes, "y")
+        readable_log(axes, "y")
         axes.legend()
         return inline_svg(
             figure, "rollout", "Relative L2 error of roll-outs against the frame, beside that of persistence."
@@ -126,8 +126,8 @@ def estimate_scatter(evaluation: Evaluation) -> str | None:
         for factor in (0.5, 2):
             axes.plot(span, factor * span, ":", color=MUTED, linewidth=1, label="factor 2" if factor == 2 else None)
         axes.set(xscale="log", yscale="log", xlim=span, xlabel="true relative error", ylabel="estimate, bound")
-        _readable_log(axes, "x")
-        _readable_log(axes, "y")
+        readable_log(axes, "x")
+        readable_log(axes, "y")
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, handlelength=1.4)
         return inline_svg(
             figure,
@@ -152,7 +152,7 @@ def time_per_sample(evaluation: Evaluation) -> str:
         axes.set(xscale="log", xlabel="seconds per sample", ylim=(len(bars) - 0.55, -0.75), yticks=[])
         times = [t for _, s, timing, *_ in bars for t in ((s, timing.fastest, timing.slowest) if timing else (s,))]
         axes.set_xlim(min(times) / 1.6, max(max(times) * 1.6, min(times) * 30))
-        _readable_log(axes, "x")
+        readable_log(axes, "x")
         axes.spines["left"].set_visible(False)
         for place, (name, seconds, timing, marker, colour) in enumerate(bars):
             axes.text(
@@ -183,7 +183,7 @@ def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x[::every], y[::every]
 
 
-def _readable_log(axes: Axes, which: Literal["x", "y"]) -> None:
+def readable_log(axes: Axes, which: Literal["x", "y"]) -> None:
     """Label 1, 2 and 5 of each decade below two decades, every digit below two thirds of one, else powers of ten.
 
     Labels are plain text: matplotlib's own are formulas, whose pieces a browser cannot select as one number.

@@ -7,16 +7,18 @@ an epoch, no batch is short, and the batch of step i is a pure function of (seed
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fieldwright.errors import InputError
 from fieldwright.grids import Grid
+from fieldwright.training.channel_layout import ChannelLayout
+from fieldwright.training.masks import spread
 from fieldwright.training.seeding import derived_generator
 
 Symmetry = Callable[[Tensor], Tensor]
@@ -34,6 +36,15 @@ class Samples(Protocol):
 
 
 @runtime_checkable
+class MaskedSamples(Protocol):
+    """Samples of which some lack output fields, or lack them at some points."""
+
+    def missing_of(self, indices: Sequence[int]) -> Tensor | None:
+        """True where an output is missing, ``batch channel_out`` or ``batch channel_out *space``; None: nowhere."""
+        ...
+
+
+@runtime_checkable
 class Normalization(Protocol):
     """An invertible map between physical units and what the operator works on."""
 
@@ -46,15 +57,22 @@ class Normalization(Protocol):
 class TensorSamples:
     """Samples held in memory as two tensors.
 
-    Errors: `InputError` when there are no samples or the two disagree in number.
+    ``missing`` is true where a sample does not have an output field, or does not have it at a point.
+    Errors: `InputError` when there are no samples or the tensors disagree in number.
     """
 
     inputs: Float[Tensor, "sample channel_in ..."]
     outputs: Float[Tensor, "sample_out channel_out ..."]
 
+    missing: Bool[Tensor, "sample_out channel_out *points"] | None = None
+
     def __post_init__(self) -> None:
         if len(self.inputs) != len(self.outputs) or len(self.inputs) == 0:
             raise InputError(f"training data: {len(self.inputs)} inputs and {len(self.outputs)} outputs")
+        if self.missing is not None and self.missing.shape[:2] != self.outputs.shape[:2]:
+            raise InputError(
+                f"training data: missing of shape {tuple(self.missing.shape)}; (sample, output channel) is needed"
+            )
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -64,6 +82,12 @@ class TensorSamples:
         chosen = torch.as_tensor(indices, dtype=torch.long, device=self.inputs.device)
         return self.inputs[chosen], self.outputs[chosen]
 
+    def missing_of(self, indices: Sequence[int]) -> Tensor | None:
+        """Which outputs of the named samples are missing."""
+        if self.missing is None:
+            return None
+        return self.missing[torch.as_tensor(indices, dtype=torch.long, device=self.missing.device)]
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -71,12 +95,39 @@ class Batch:
 
     ``scale`` is the root mean square of each output channel over the training set. Objectives divide by it, so that
     channels of different units count alike and squares stay within float32's range.
+
+    ``lead_time``  the time from inputs to outputs, where an operator is trained for any
+    ``missing``    true where an output is not known; it counts in no loss
+    ``layout``     what the channels are to each other
     """
 
     inputs: Float[Tensor, "batch channel_in *space"]
     outputs: Float[Tensor, "batch channel_out *space"]
     grid: Grid
     scale: Float[Tensor, " channel_out"]
+    lead_time: Float[Tensor, " batch"] | None = None
+    missing: Bool[Tensor, "batch channel_out *points"] | None = None
+    layout: ChannelLayout = field(default_factory=ChannelLayout)
+
+    def compared(
+        self, operator: Callable[..., Tensor]
+    ) -> tuple[Float[Tensor, "batch channel_out *space"], Float[Tensor, "batch channel_out *space"]]:
+        """The operator's outputs and the true ones, in units of ``scale``, both zero where outputs are missing.
+
+        Errors: `InputError` for a prediction of another shape than the outputs.
+        """
+        prediction = operator(self.inputs, **({} if self.lead_time is None else {"lead_time": self.lead_time}))
+        if prediction.shape != self.outputs.shape:
+            raise InputError(
+                f"objective: the operator returns fields of shape {tuple(prediction.shape)};"
+                f" the outputs have {tuple(self.outputs.shape)}"
+            )
+        scale = self.scale.reshape(-1, *[1] * self.grid.dimension)
+        prediction, target = prediction / scale, self.outputs / scale
+        if self.missing is None:
+            return prediction, target
+        gone = spread(self.missing, target)
+        return prediction.masked_fill(gone, 0), target.masked_fill(gone, 0)
 
 
 @dataclass(frozen=True)
@@ -124,3 +175,17 @@ def augment(
         inputs[rows] = symmetries[index](inputs[rows])
         outputs[rows] = symmetries[index](outputs[rows])
     return inputs, outputs
+
+
+def augment_mask(
+    missing: Bool[Tensor, "batch channel *points"],
+    outputs: Float[Tensor, "batch channel *space"],
+    symmetries: Sequence[Symmetry],
+    choice: Int[Tensor, " batch"],
+) -> Bool[Tensor, "batch channel *points"]:
+    """Map a mask as `augment` maps the outputs it is of; one that says nothing about points stays."""
+    if missing.ndim < outputs.ndim:
+        return missing
+    marks = missing.to(outputs)
+    # A symmetry may change the sign of a field.
+    return augment(marks, marks, symmetries, choice)[1].abs() > 0.5

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -10,7 +10,10 @@ from torch import Tensor
 
 from fieldwright.errors import InputError
 from fieldwright.grids import Grid
-from fieldwright.training.batches import Normalization, Samples, TensorSamples
+from fieldwright.training.batches import MaskedSamples, Normalization, Samples, TensorSamples
+from fieldwright.training.channel_layout import ChannelLayout
+from fieldwright.training.masks import spread
+from fieldwright.training.trajectories import TensorTrajectories, Trajectories
 
 VALIDATION_SAMPLES = 128
 SCALE_SAMPLES = 1024
@@ -21,7 +24,8 @@ class TrainingData:
     """Training and validation samples in physical units; the loop normalises.
 
     ``train`` and ``valid`` are pairs of tensors (inputs, outputs), each ``sample channel *space``, or `Samples`.
-    ``inputs`` and ``outputs`` are the normalisations of the fields, made from the training samples alone.
+    ``inputs`` and ``outputs`` are the normalisations of the fields, made from the training samples alone. Pairs of
+    states need samples that are `Trajectories`, such as a stored dataset.
     Errors: `InputError` when samples do not fit ``grid`` or each other, or a validation output is zero throughout, so
     that errors relative to it have no meaning.
     """
@@ -31,6 +35,7 @@ class TrainingData:
     inputs: Normalization
     outputs: Normalization
     grid: Grid
+    layout: ChannelLayout = field(default_factory=ChannelLayout)
 
     def __post_init__(self) -> None:
         for name, samples in (("train", self.train_samples), ("valid", self.valid_samples)):
@@ -58,18 +63,36 @@ class TrainingData:
 
     def output_scale(self) -> Float[Tensor, " channel"]:
         """Root mean square of each output channel over `SCALE_SAMPLES` training samples; 1 where that is 0."""
-        outputs = self.train_samples.batch(range(min(len(self.train_samples), SCALE_SAMPLES)))[1]
-        mean = outputs.double().square().transpose(0, 1).flatten(1).mean(1).sqrt()
+        chosen = range(min(len(self.train_samples), SCALE_SAMPLES))
+        outputs = self.train_samples.batch(chosen)[1].double()
+        missing = self.train_samples.missing_of(chosen) if isinstance(self.train_samples, MaskedSamples) else None
+        kept = torch.ones_like(outputs)
+        if missing is not None:
+            gone = spread(missing, outputs)
+            outputs, kept = outputs.masked_fill(gone, 0), kept.masked_fill(gone, 0)
+        sums, counts = (values.transpose(0, 1).flatten(1).sum(1) for values in (outputs.square(), kept))
+        mean = (sums / counts.clamp_min(1)).sqrt()
         return torch.where(mean > 0, mean, torch.ones_like(mean)).float().cpu()
 
-    def on(self, device: torch.device) -> TrainingData:
-        """The same data held on a GPU, each set that takes at most a quarter of its free memory."""
+    def on(self, device: torch.device, *, as_trajectories: bool = False) -> TrainingData:
+        """The same data held on a GPU, each set that takes at most a quarter of its free memory; with
+        ``as_trajectories`` sets of trajectories stay such.
+        """
         if device.type != "cuda":
             return self
         room = torch.cuda.mem_get_info(device)[0] / 4
         moved = {}
         for name, samples in (("train", self.train_samples), ("valid", self.valid_samples)):
             if len(samples) * sum(fields.nbytes for fields in samples.batch([0])) < room:
-                samples = TensorSamples(*(fields.to(device) for fields in samples.batch(range(len(samples)))))
+                samples = _moved(samples, device, as_trajectories=as_trajectories)
             moved[name] = samples
         return replace(self, **moved)
+
+
+def _moved(samples: Samples, device: torch.device, *, as_trajectories: bool) -> Samples:
+    if as_trajectories and isinstance(samples, Trajectories):
+        return TensorTrajectories.of(samples, device)
+    everything = range(len(samples))
+    missing = samples.missing_of(everything) if isinstance(samples, MaskedSamples) else None
+    inputs, outputs = (fields.to(device) for fields in samples.batch(everything))
+    return TensorSamples(inputs, outputs, None if missing is None else missing.to(device))

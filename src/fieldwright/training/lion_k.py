@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Inexact
 from torch import Tensor
 
 # Odd polynomial a σ + b σ³ + c σ⁵ that sends (0, 1] into about [0.7, 1.2] after five rounds (Jordan et al. 2024).
@@ -82,7 +82,7 @@ class LionK(torch.optim.Optimizer):
         alike: dict[tuple[torch.Size, torch.dtype, torch.device], list[int]] = defaultdict(list)
         for i, (p, u) in enumerate(zip(parameters, look_ahead, strict=True)):
             if p.ndim < 2:
-                direction[i] = u.sign()
+                direction[i] = u.sgn()
             else:
                 alike[p.shape, p.dtype, p.device].append(i)
         for (shape, _, _), members in alike.items():
@@ -103,11 +103,11 @@ class LionK(torch.optim.Optimizer):
 
 
 def orthogonal_factor(
-    matrices: Float[Tensor, "batch rows columns"], *, rounds: int = 5
-) -> Float[Tensor, "batch rows columns"]:
-    """U Vᵀ of each matrix, approximately: every singular value is moved to about 1 (0.7 to 1.2).
+    matrices: Inexact[Tensor, "batch rows columns"], *, rounds: int = 5
+) -> Inexact[Tensor, "batch rows columns"]:
+    """U Vᴴ of each real or complex matrix, approximately: every singular value is moved to about 1 (0.7 to 1.2).
 
-    The rounds X ← (a I + b X Xᵀ + c (X Xᵀ)²) X act from the left, and all their factors are polynomials of the first
+    The rounds X ← (a I + b X Xᴴ + c (X Xᴴ)²) X act from the left, and all their factors are polynomials of the first
     Gram matrix. So they run on square matrices of the shorter side alone, and X is touched twice: for its Gram matrix
     and for the last product. A zero matrix stays zero.
     """
@@ -115,7 +115,7 @@ def orthogonal_factor(
     x = matrices if wide else matrices.mT
     size = x.flatten(1).norm(dim=1).clamp_min(torch.finfo(x.dtype).tiny)[:, None, None]
     x = x / size
-    gram = x @ x.mT
+    gram = x @ x.mH
     identity = torch.eye(gram.shape[1], dtype=x.dtype, device=x.device)
     total = identity
     a, b, c = QUINTIC
@@ -124,7 +124,7 @@ def orthogonal_factor(
         total = factor @ total
         gram = factor @ gram @ factor
     x = total @ x
-    return x if wide else x.mT
+    return x if wide else x.mH
 
 
 def _dense_gradient(parameter: Tensor) -> Tensor:

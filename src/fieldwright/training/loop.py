@@ -15,7 +15,9 @@ from lightning_fabric.loggers.logger import Logger
 from torch import nn
 
 from fieldwright.errors import InputError, RecipeError
+from fieldwright.operators.pretrained import load_pretrained
 from fieldwright.progress import SILENT, Reporter
+from fieldwright.training.allocation import freed_memory_kept
 from fieldwright.training.batches import Symmetry
 from fieldwright.training.checkpoint import CheckpointStore
 from fieldwright.training.data import TrainingData
@@ -104,8 +106,9 @@ def train(
     reporter = reporter if writes else SILENT
     losses = dict.fromkeys(name for phase in phases for name in build_objective(phase.objective).names)
     store = CheckpointStore(directory / "checkpoints", seconds=checkpoint_seconds)
-    data = data.on(fabric.device)
-    with _undisturbed_randomness(fabric.device), stop_requests() as stop:
+    _check_lead_times(phases)
+    data = data.on(fabric.device, as_trajectories=any(phase.pairs or phase.roll_out for phase in phases))
+    with _undisturbed_randomness(fabric.device), freed_memory_kept(), stop_requests() as stop:
         around = Surroundings(
             identity=identity(phases, data, seed, symmetries),
             data=data,
@@ -125,7 +128,7 @@ def train(
         while position.phase < len(phases):
             phase = phases[position.phase]
             if position.step == 0:
-                carried = _prepared(phase, carried, seed, position.phase)
+                carried = _prepared(_with_pretrained(phase, carried, reporter), phase, seed, position.phase)
             carried = PhaseRun(phase, carried, position, around, average).run()
             average = None
             position.next_phase()
@@ -147,6 +150,16 @@ def train(
         checkpoint=kept[-1] if kept else None,
         checkpoint_seconds=store.spent,
     )
+
+
+def _check_lead_times(phases: Sequence[Phase]) -> None:
+    timed = [phase.name for phase in phases if phase.pairs is not None]
+    if timed and len(timed) < len(phases):
+        others = ", ".join(phase.name for phase in phases if phase.pairs is None)
+        raise InputError(
+            f"phases: {', '.join(timed)} train for lead times and {others} without; set pairs in all or none"
+            " ('next' for successive states)"
+        )
 
 
 def identity(phases: Sequence[Phase], data: TrainingData, seed: int, symmetries: Sequence[Symmetry]) -> str:
@@ -174,7 +187,7 @@ def _resume(operator: nn.Module, phases: Sequence[Phase], around: Surroundings) 
         raise RecipeError(f"checkpoints are of another training: {_difference(state.identity, around.identity)}")
     begun = state.position.phase + (1 if state.position.step > 0 else 0)
     for index, phase in enumerate(phases[:begun]):
-        carried = _prepared(phase, Carried(carried.operator), around.seed, index)
+        carried = _prepared(Carried(carried.operator), phase, around.seed, index)
     try:
         carried.operator.load_state_dict(state.operator)
     except RuntimeError as error:
@@ -187,7 +200,14 @@ def _resume(operator: nn.Module, phases: Sequence[Phase], around: Surroundings) 
     return state, carried
 
 
-def _prepared(phase: Phase, carried: Carried, seed: int, index: int) -> Carried:
+def _with_pretrained(phase: Phase, carried: Carried, reporter: Reporter) -> Carried:
+    """The operator with the weights that the phase names. A resumed run has them, and what became of them, already."""
+    if phase.pretrained is not None:
+        reporter.notice(load_pretrained(carried.operator, Path(phase.pretrained)).sentence)
+    return carried
+
+
+def _prepared(carried: Carried, phase: Phase, seed: int, index: int) -> Carried:
     """The operator and optimizer state that a phase begins with: a fresh optimizer unless `prepare` says otherwise."""
     if phase.prepare is None:
         return Carried(carried.operator)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -18,14 +19,20 @@ from torch import Tensor
 from fieldwright.errors import InputError
 from fieldwright.grids import Grid
 from fieldwright.training.batches import Batch
+from fieldwright.training.group_error import group_error
 
-PhysicalOperator = Callable[[Tensor], Tensor]
+
+class PhysicalOperator(Protocol):
+    """Physical fields to physical fields; with lead times where the operator is trained for them."""
+
+    def __call__(self, fields: Tensor, lead_time: Tensor | None = None) -> Tensor: ...
 
 
 @runtime_checkable
 class Objective(Protocol):
-    """Named losses, each the mean over the batch's samples; the sum of them is minimised.
+    """Named losses of a batch; the sum of them is minimised.
 
+    A batch may come in pieces, whose losses are averaged, each by its number of samples.
     ``names`` are the keys of what a call returns. Random draws come from torch's default generator, which the loop
     seeds before every step.
     """
@@ -69,16 +76,41 @@ def _integral(
     return (square * weights).flatten(1).sum(1)
 
 
-TERMS: dict[str, Callable[[Tensor, Grid], Tensor]] = {"l2": squared_l2, "h1": squared_h1}
+def relative_error(
+    squared_norm: Callable[[Tensor, Grid], Tensor], prediction: Tensor, target: Tensor, batch: Batch
+) -> Float[Tensor, ""]:
+    """The mean over samples of ‖û - u‖ / ‖u‖."""
+    volume = math.prod(batch.grid.lengths) * len(batch.scale)
+    size = squared_norm(target, batch.grid).clamp_min(SMALL**2 * volume)
+    # The square root has no gradient at zero; ROUND_OFF keeps it finite when a prediction is exact.
+    return (squared_norm(prediction - target, batch.grid) / size + ROUND_OFF**2).sqrt().mean()
+
+
+def relative_group_error(power: int, prediction: Tensor, target: Tensor, batch: Batch) -> Float[Tensor, ""]:
+    """`fieldwright.training.group_error.group_error` with the groups of the batch."""
+    return group_error(prediction, target, groups=batch.layout.groups, power=power, missing=batch.missing)
+
+
+TERMS: dict[str, Callable[[Tensor, Tensor, Batch], Tensor]] = {
+    "l2": partial(relative_error, squared_l2),
+    "h1": partial(relative_error, squared_h1),
+    "group-l1": partial(relative_group_error, 1),
+    "group-l2": partial(relative_group_error, 2),
+}
 
 
 @dataclass(frozen=True)
 class RelativeError:
-    """Σ_k w_k · mean over samples of ‖û - u‖_k / ‖u‖_k, with k = L2, H1 and fields in units of ``batch.scale``.
+    """Σ_k w_k L_k with fields in units of ``batch.scale``; ``weights`` maps names of `TERMS` to w_k.
 
-    ``weights`` maps names of `TERMS` to w_k. The operator is evaluated once for all terms. A sample whose norm is below
-    `SMALL` of a field that equals the scale everywhere is measured against that bound, so a zero target is not a
-    division by zero. Errors: `InputError` for an unknown name or a prediction of another shape than the outputs.
+    "l2", "h1"              the mean over samples of ‖û - u‖ / ‖u‖ in L2 and H1. A sample whose norm is below `SMALL` of
+                            a field that equals the scale everywhere is measured against that bound, so a zero target is
+                            not a division by zero
+    "group-l1", "group-l2"  the ratio of means over the batch, per quantity, see `fieldwright.training.group_error`
+
+    The operator is evaluated once for all terms. What is missing of the outputs counts in none.
+
+    Errors: `InputError` for an unknown name or a prediction of another shape than the outputs.
     """
 
     weights: Mapping[str, float]
@@ -97,23 +129,8 @@ class RelativeError:
         return tuple(self.weights)
 
     def __call__(self, operator: PhysicalOperator, batch: Batch) -> dict[str, Tensor]:
-        prediction = operator(batch.inputs)
-        if prediction.shape != batch.outputs.shape:
-            raise InputError(
-                f"objective: the operator returns fields of shape {tuple(prediction.shape)};"
-                f" the outputs have {tuple(batch.outputs.shape)}"
-            )
-        scale = batch.scale.reshape(-1, *[1] * batch.grid.dimension)
-        target = batch.outputs / scale
-        error = prediction / scale - target
-        volume = math.prod(batch.grid.lengths) * len(batch.scale)
-        losses = {}
-        for name, weight in self.weights.items():
-            squared_norm = TERMS[name]
-            size = squared_norm(target, batch.grid).clamp_min(SMALL**2 * volume)
-            # The square root has no gradient at zero; ROUND_OFF keeps it finite when a prediction is exact.
-            losses[name] = weight * (squared_norm(error, batch.grid) / size + ROUND_OFF**2).sqrt().mean()
-        return losses
+        prediction, target = batch.compared(operator)
+        return {name: weight * TERMS[name](prediction, target, batch) for name, weight in self.weights.items()}
 
 
 SMALL = 1e-4
@@ -121,7 +138,8 @@ ROUND_OFF = 1e-7
 
 
 def build_objective(choice: str | Mapping[str, float] | Objective) -> Objective:
-    """The objective that a phase names: ``"l2"``, ``"l2+h1"``, ``{"l2": 1, "h1": 0.5}``, or an `Objective` as it is.
+    """The objective that a phase names: ``"l2"``, ``"l2+h1"``, ``{"l2": 1, "h1": 0.5}``, or an `Objective` as it is;
+    the names are those of `TERMS`.
 
     Errors: `InputError` for an unknown name or a weight that is not positive.
     """

@@ -6,30 +6,33 @@ is kept, stored and handed on by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fieldwright.training.lion_k import LionK
 
-OptimizerBuilder = Callable[[list[nn.Parameter], float, float], torch.optim.Optimizer]
+Parameters = Sequence[nn.Parameter] | Sequence[dict[str, Any]]
+"""Parameters, or groups of them as torch's optimizers take them."""
+OptimizerBuilder = Callable[[Parameters, float, float], torch.optim.Optimizer]
 NamedState = dict[str, dict[str, Tensor]]
 
 
-def adamw(parameters: list[nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+def adamw(parameters: Parameters, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019), β = (0.9, 0.999)."""
     fused = _fusible(parameters)
     return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused, foreach=not fused)
 
 
-def adam(parameters: list[nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+def adam(parameters: Parameters, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
     """Adam (Kingma and Ba 2015) with the decay added to the gradient, as many operator papers train."""
     fused = _fusible(parameters)
     return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused, foreach=not fused)
 
 
-def lion_k(parameters: list[nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+def lion_k(parameters: Parameters, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
     """Lion-K with the spectral function on kernels, see `fieldwright.training.lion_k`."""
     return LionK(parameters, learning_rate, weight_decay=weight_decay)
 
@@ -54,14 +57,18 @@ def named_state(operator: nn.Module, optimizer: torch.optim.Optimizer) -> NamedS
 def load_named_state(operator: nn.Module, optimizer: torch.optim.Optimizer, state: NamedState) -> None:
     """Give the optimizer a copy of the state of the named parameters; one that is not named starts fresh."""
     packed = optimizer.state_dict()
+    # Torch numbers parameters as the optimizer was given them, which groups put into another order than the operator's.
+    given = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    names = {id(parameter): name for name, parameter in trainable(operator).items()}
     packed["state"] = {
-        number: {key: value.clone() for key, value in state[name].items()}
-        for number, name in enumerate(trainable(operator))
-        if name in state
+        number: {key: value.clone() for key, value in state[names[id(parameter)]].items()}
+        for number, parameter in enumerate(given)
+        if names[id(parameter)] in state
     }
     optimizer.load_state_dict(packed)
 
 
-def _fusible(parameters: list[nn.Parameter]) -> bool:
+def _fusible(parameters: Parameters) -> bool:
     """Whether one kernel can update everything: there is none for complex numbers."""
-    return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
+    flat = [p for entry in parameters for p in (entry["params"] if isinstance(entry, dict) else [entry])]
+    return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in flat)

@@ -20,7 +20,7 @@ from torch import Tensor
 from fieldwright.errors import InputError, TrainingError
 from fieldwright.progress import Reporter, Stage
 from fieldwright.training.averaging import WeightAverage
-from fieldwright.training.batches import Batch, SampleStream, Symmetry, augment
+from fieldwright.training.batches import Batch, SampleStream, Symmetry, augment, augment_mask
 from fieldwright.training.checkpoint import CheckpointStore
 from fieldwright.training.clock import Clock
 from fieldwright.training.data import TrainingData
@@ -30,10 +30,12 @@ from fieldwright.training.interruption import StopRequest, TrainingStopped
 from fieldwright.training.metrics import MetricsTable, Row
 from fieldwright.training.objectives import build_objective
 from fieldwright.training.optimizers import OPTIMIZERS, load_named_state, named_state, trainable
-from fieldwright.training.phases import Carried, Phase
+from fieldwright.training.parameter_groups import FACTOR, optimizer_groups
+from fieldwright.training.phases import Carried, Phase, lead_times
 from fieldwright.training.position import Position, TrainingState
 from fieldwright.training.prediction import PhysicalPrediction, validate
-from fieldwright.training.seeding import derived_generator, derived_seed
+from fieldwright.training.roll_out import RolledOut
+from fieldwright.training.seeding import derived_generator, derived_seed, random_numbers
 
 ROWS = 200
 """Rows of metrics in a phase, at most."""
@@ -80,22 +82,28 @@ class PhaseRun:
         if phase.batch_size < fabric.world_size:
             raise InputError(f"phase '{phase.name}': batch_size {phase.batch_size} for {fabric.world_size} processes")
         self.phase, self.operator, self.position, self.around = phase, carried.operator, position, around
-        self.objective = build_objective(phase.objective)
+        objective = build_objective(phase.objective)
+        self.objective = objective if phase.roll_out is None else RolledOut(objective, phase.roll_out)
         self.operator.to(fabric.device).train()
         self.parameters = list(trainable(self.operator).values())
         if not self.parameters:
             raise InputError(f"phase '{phase.name}': the operator has no parameter that can be trained")
         module: Any = torch.compile(self.operator) if phase.compile else self.operator
         self.wrapped = fabric.setup_module(module)
-        self.optimizer = OPTIMIZERS[phase.optimizer](self.parameters, phase.learning_rate, phase.weight_decay)
+        groups = optimizer_groups(self.operator, phase.groups, phase.weight_decay)
+        self.optimizer = OPTIMIZERS[phase.optimizer](groups, phase.learning_rate, phase.weight_decay)
         load_named_state(self.operator, self.optimizer, carried.optimizer_state)
         self.average = average
         if average is not None:
             average.to(fabric.device)
         elif phase.ema is not None:
             self.average = WeightAverage.of(self.operator, phase.ema)
-        self.predict = PhysicalPrediction(self.wrapped, data.inputs, data.outputs, bfloat16=self._in_bfloat16())
-        self.stream = SampleStream(len(data.train_samples), phase.batch_size, around.seed, position.phase)
+        self.source = phase.source(data.train_samples)
+        self.unit = self._unit()
+        self.predict = PhysicalPrediction(
+            self.wrapped, data.inputs, data.outputs, bfloat16=self._in_bfloat16(), unit=self.unit
+        )
+        self.stream = SampleStream(len(self.source), phase.batch_size, around.seed, position.phase)
         self.guard = FiniteGuard(fabric.device)
         self.loss_sums = torch.tensor(position.loss_sums or [0.0] * len(self.objective.names), device=fabric.device)
         self.clock = Clock(position)
@@ -133,6 +141,11 @@ class PhaseRun:
         p = self.position
         return self.phase.fraction(steps=p.step, epochs=self.stream.epochs(p.step), seconds=p.phase_seconds)
 
+    def _unit(self) -> float | None:
+        """The time in which the operator counts lead times."""
+        found = lead_times([self.phase], self.around.data.train_samples)
+        return None if found is None else found.unit
+
     def _in_bfloat16(self) -> bool:
         if self.phase.precision != "auto":
             return self.phase.precision == "bf16-mixed"
@@ -144,7 +157,7 @@ class PhaseRun:
         before = self.fraction()
         rate = phase.rate(before)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group[FACTOR]
         losses = self._gradients()
         losses, stop = self._agree(losses)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, phase.clip or float("inf"))
@@ -173,15 +186,18 @@ class PhaseRun:
         indices = self.stream.indices(position.step)
         draws = derived_generator(self.around.seed, "symmetry", position.phase, position.step)
         choice = torch.randint(max(len(self.around.symmetries), 1), (len(indices),), generator=draws)
+        numbers = random_numbers(
+            len(indices), derived_generator(self.around.seed, "pair", position.phase, position.step)
+        )
         torch.manual_seed(derived_seed(self.around.seed, "step", position.phase, position.step, rank))
-        mine, chosen = indices.tensor_split(world)[rank], choice.tensor_split(world)[rank]
+        mine, chosen, drawn = (part.tensor_split(world)[rank] for part in (indices, choice, numbers))
         pieces = min(phase.accumulate, len(mine))
         shares = torch.zeros(len(self.objective.names), device=fabric.device)
-        split = zip(mine.tensor_split(pieces), chosen.tensor_split(pieces), strict=True)
-        for number, (piece, symmetry) in enumerate(split, start=1):
+        split = zip(*(part.tensor_split(pieces) for part in (mine, chosen, drawn)), strict=True)
+        for number, (piece, symmetry, draws) in enumerate(split, start=1):
             # Processes exchange gradients once a step, in the backward pass of the last piece.
             with fabric.no_backward_sync(self.wrapped, enabled=number < pieces):
-                losses = self.objective(self.predict, self._batch(piece, symmetry))
+                losses = self.objective(self.predict, self._batch(piece, symmetry, draws))
                 stacked = torch.stack([losses[name] for name in self.objective.names])
                 share = len(piece) / phase.batch_size
                 # Data parallelism averages the gradients of the processes, while the shares are to be summed.
@@ -189,12 +205,24 @@ class PhaseRun:
             shares += share * stacked.detach()
         return shares
 
-    def _batch(self, indices: Int[Tensor, " batch"], symmetry: Int[Tensor, " batch"]) -> Batch:
+    def _batch(
+        self, indices: Int[Tensor, " batch"], symmetry: Int[Tensor, " batch"], numbers: Int[Tensor, " batch"]
+    ) -> Batch:
         device, data = self.around.fabric.device, self.around.data
-        inputs, outputs = (field.to(device) for field in data.train_samples.batch(indices.tolist()))
+        drawn = self.source.draw(indices, numbers)
+        inputs, outputs, missing = drawn.inputs.to(device), drawn.outputs.to(device), drawn.missing
         if len(self.around.symmetries) > 1:
             inputs, outputs = augment(inputs, outputs, self.around.symmetries, symmetry)
-        return Batch(inputs, outputs, data.grid, self.around.scale)
+            missing = None if missing is None else augment_mask(missing, outputs, self.around.symmetries, symmetry)
+        return Batch(
+            inputs,
+            outputs,
+            data.grid,
+            self.around.scale,
+            lead_time=drawn.lead_time.to(device) if self.unit is not None and drawn.lead_time is not None else None,
+            missing=None if missing is None else missing.to(device),
+            layout=data.layout,
+        )
 
     def _agree(self, losses: Tensor) -> tuple[Tensor, bool]:
         """Sum the losses over the processes; the first one's clock and anyone's wish to stop count for all."""
@@ -220,7 +248,9 @@ class PhaseRun:
     def _validate(self) -> bool:
         self._check_finite()
         with self.average.applied(self.operator) if self.average is not None else nullcontext():
-            self.position.validated(validate(self.operator, self.around.data, self.around.fabric))
+            source = self.phase.validation_source(self.around.data.valid_samples)
+            errors = validate(self.operator, self.around.data, self.around.fabric, source=source, unit=self.unit)
+            self.position.validated(errors)
         return True
 
     def _record(self, rate: float, norm: Tensor, *, validated: bool) -> None:

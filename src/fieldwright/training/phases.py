@@ -7,16 +7,22 @@ between phases.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_serializer, model_validator
 from torch import Tensor, nn
 
+from fieldwright.errors import InputError
+from fieldwright.training.batches import Samples
 from fieldwright.training.objectives import Objective, build_objective
 from fieldwright.training.optimizers import OPTIMIZERS
+from fieldwright.training.parameter_groups import GroupRates
+from fieldwright.training.roll_out import RollOut
 from fieldwright.training.schedules import SCHEDULES
+from fieldwright.training.sources import FramePairs, LeadTimes, PairRule, Source, StoredSamples
+from fieldwright.training.trajectories import Trajectories
 
 Precision = Literal["auto", "32", "bf16-mixed"]
 
@@ -43,12 +49,19 @@ class Phase(BaseModel):
     The budget is any of ``steps``, ``epochs`` and ``seconds``; the phase ends when the first is used up, and its
     progress is the largest of used/limit. With ``seconds`` alone left out, a training is reproducible in all bits.
 
-    ``objective`` is a name ("l2", "h1", "l2+h1"), weights by name, or an `Objective`. ``warmup`` is the fraction of the
+    ``objective`` is a name ("l2", "h1", "l2+h1", "group-l1", ...), weights by name, or an `Objective`. ``pairs`` trains
+    an operator for any lead time on pairs of states of trajectories, see `fieldwright.training.sources.FramePairs`;
+    None: on the stored samples, in time from one frame to the next. ``roll_out`` lets the operator go on from its own
+    outputs, see `fieldwright.training.roll_out.RollOut`. ``warmup`` is the fraction of the
     budget over which the learning rate rises. ``batch_size`` counts the samples of a step over all processes, and
     ``accumulate`` splits each process's part into so many pieces, to save memory. ``clip`` bounds the gradient's norm.
     ``ema`` is the decay of an average of the weights, which the operator holds when the phase ends. ``precision``
     concerns the operator's forward and backward pass; losses are float32 always. "auto" is bfloat16 where the device
     multiplies it faster than float32 and the operator says that it gains by it (``bfloat16_pays``), else float32.
+
+    ``groups`` are factors of the learning rate and decays of groups of parameters that the operator names, see
+    `fieldwright.training.parameter_groups`. ``pretrained`` is the directory of an operator, of a run or of a published
+    checkpoint whose weights the phase begins with, all that fit in name and shape.
 
     ``prepare`` is called before the phase begins, and again with an empty optimizer state when a killed run is
     resumed, to build the operator whose weights are then loaded. So the structure it builds may not depend on weights.
@@ -59,9 +72,12 @@ class Phase(BaseModel):
 
     name: str = "train"
     objective: str | dict[str, float] | Objective = "l2"
+    pairs: PairRule | None = None
+    roll_out: RollOut | None = None
     optimizer: str = "adamw"
     learning_rate: PositiveFloat = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-5
+    groups: dict[str, GroupRates] = {}
     schedule: str = "one-cycle"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     steps: PositiveInt | None = None
@@ -73,6 +89,7 @@ class Phase(BaseModel):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     precision: Precision = "32"
     compile: bool = False
+    pretrained: str | None = None
     prepare: Prepare | None = None
 
     @model_validator(mode="after")
@@ -99,6 +116,29 @@ class Phase(BaseModel):
         named = value if hasattr(value, "__qualname__") else type(value)
         return f"{named.__module__}:{named.__qualname__}"
 
+    def source(self, samples: Samples) -> Source:
+        """Where the phase draws its samples from.
+
+        Errors: `InputError` for pairs or a roll-out of several steps where the samples are no trajectories.
+        """
+        steps = self.roll_out.steps if self.roll_out is not None else 1
+        if self.pairs is None and steps == 1:
+            return StoredSamples(samples)
+        if not isinstance(samples, Trajectories) or getattr(samples, "steady", False):
+            raise InputError(
+                f"phase '{self.name}': {'pairs' if self.pairs else 'roll_out'} is for trajectories; these samples have"
+                " no time"
+            )
+        rule = self.pairs or "next"
+        return FramePairs(samples, rule, stride=steps if rule == "next" else 1)
+
+    def validation_source(self, samples: Samples) -> Source:
+        """Where the phase draws its validation samples from: one step from inputs to outputs, never of no time."""
+        if self.pairs is None:
+            return StoredSamples(samples)
+        assert isinstance(samples, Trajectories)  # as the training samples are
+        return FramePairs(samples, "later" if self.pairs == "all" else self.pairs)
+
     def fraction(self, *, steps: int, epochs: float, seconds: float) -> float:
         """How much of the budget is used, in [0, 1]: max of used/limit over the limits that are set."""
         used = ((steps, self.steps), (epochs, self.epochs), (seconds, self.seconds))
@@ -116,3 +156,9 @@ class Phase(BaseModel):
         if self.epochs is not None:
             limits.append(-int(-self.epochs * samples // self.batch_size))
         return max(min(limits), 1)
+
+
+def lead_times(phases: Sequence[Phase], samples: Samples) -> LeadTimes | None:
+    """The lead times that phases train on; None where they train for one step only."""
+    pairs = [phase.source(samples) for phase in phases if phase.pairs is not None]
+    return LeadTimes.of([source for source in pairs if isinstance(source, FramePairs)]) if pairs else None

@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 
 def derived_seed(seed: int, *labels: int | str) -> int:
@@ -21,3 +23,8 @@ def derived_seed(seed: int, *labels: int | str) -> int:
 def derived_generator(seed: int, *labels: int | str) -> torch.Generator:
     """A CPU generator seeded by `derived_seed`."""
     return torch.Generator().manual_seed(derived_seed(seed, *labels))
+
+
+def random_numbers(count: int, generator: torch.Generator) -> Int[Tensor, " count"]:
+    """Integers from 0 to 2^62 for draws that are made later, one for each."""
+    return torch.randint(1 << 62, (count,), generator=generator)

@@ -104,7 +104,7 @@ def meshes_table(scores: Sequence[Score], seconds: float, effort: Effort) -> Tab
             for found in scores
         ],
         reading=(
-            "On a box relaxation needs no training, and its meshes err less for a few times the network's time. "
+            "On a box relaxation needs no training, and its meshes err less, for at most a few times its time. "
             "The network is for where relaxation is awkward: one call, differentiable, the same time for every field."
         ),
     )
