@@ -161,7 +161,7 @@ def race_table(finishes: Sequence[Finish], persistence: float, effort: Effort) -
         ),
         rows=rows,
         reading=(
-            "All pairs teach a network to go on from any state, so a roll-out gains; in one step of T they gain nothing. "
+            "All pairs teach a network to go on from any state, so a roll-out gains; one step of T does not. "
             "Closing the windows of a periodic box is worth more than either. With few trajectories that network beats "
             "the plain alternative, a Fourier operator that learns one frame; with more it loses to it by far. "
             "Two seeds are few, and all is small and trained briefly: this says nothing of how good the published "
