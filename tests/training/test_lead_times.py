@@ -205,6 +205,10 @@ def test_samples_without_time_have_no_pairs(tmp_path):
         train(
             Flow(), [Phase(steps=1, pairs="all")], replace(data(), train=(inputs, outputs)), directory=tmp_path, seed=0
         )
+    with pytest.raises(InputError, match="the validation samples have no time"):
+        train(
+            Flow(), [Phase(steps=1, pairs="all")], replace(data(), valid=(inputs, outputs)), directory=tmp_path, seed=0
+        )
     with pytest.raises(InputError, match="6 frames apart; trajectories have 5"):
         FramePairs(decays(), "next", 6)
     with pytest.raises(InputError, match="two times or more"):

@@ -133,10 +133,14 @@ class Phase(BaseModel):
         return FramePairs(samples, rule, stride=steps if rule == "next" else 1)
 
     def validation_source(self, samples: Samples) -> Source:
-        """Where the phase draws its validation samples from: one step from inputs to outputs, never of no time."""
+        """Where the phase draws its validation samples from: one step from inputs to outputs, never of no time.
+
+        Errors: `InputError` for pairs where the samples are no trajectories.
+        """
         if self.pairs is None:
             return StoredSamples(samples)
-        assert isinstance(samples, Trajectories)  # as the training samples are
+        if not isinstance(samples, Trajectories):
+            raise InputError(f"phase '{self.name}': pairs is for trajectories; the validation samples have no time")
         if self.roll_out is not None and self.roll_out.steps > 1:
             return FramePairs(samples, "next")  # the whole lead time in one step is not what is trained
         return FramePairs(samples, "later" if self.pairs == "all" else self.pairs)
