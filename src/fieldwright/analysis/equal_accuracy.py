@@ -259,7 +259,7 @@ def _time_steps(
 
 
 def _coarser_resolutions(finest: int) -> Iterator[int]:
-    """Three quarters of a resolution, a half, three eighths, a quarter, ...: between halves a solver may be cheapest."""
+    """Three quarters of a resolution, a half, three eighths, a quarter, ...: a solver may be cheapest in between."""
     for halvings in range(finest.bit_length()):
         for resolution in (3 * finest // 2 ** (halvings + 2), finest // 2 ** (halvings + 1)):
             if resolution >= _FEWEST_POINTS:
