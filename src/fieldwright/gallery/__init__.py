@@ -14,6 +14,7 @@ from pathlib import Path
 from fieldwright.errors import InputError
 from fieldwright.gallery.data_free_mesh_mover import reproduce_data_free_mesh_mover
 from fieldwright.gallery.krylov_recycling import reproduce_krylov_recycling
+from fieldwright.gallery.latent_spectral_model import reproduce_latent_spectral_model
 from fieldwright.gallery.multigrid_neural_operator import reproduce_multigrid_neural_operator
 from fieldwright.gallery.multionet import reproduce_multionet
 from fieldwright.gallery.operator_transformer import reproduce_operator_transformer
@@ -41,6 +42,10 @@ GALLERY: dict[str, Entry] = {
     "krylov-recycling": Entry(
         "SKR: sorted systems solved by GCRO-DR; where the published gain over GMRES comes from, and what is left of it",
         reproduce_krylov_recycling,
+    ),
+    "latent-spectral-model": Entry(
+        "LSM: a U-Net with latent tokens in its skips, against that U-Net without them and an FNO in the same time",
+        reproduce_latent_spectral_model,
     ),
     "multigrid-neural-operator": Entry(
         "MgNO: a learned V-cycle inverts the Laplacian; a race against FNO and a U-Net on Darcy; exact periodicity",
