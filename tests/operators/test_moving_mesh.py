@@ -120,7 +120,7 @@ def test_learned_interpolation_is_continuous_across_nodes():
     values, nodes = torch.randn(1, 1, 9, dtype=torch.float64), torch.linspace(0, 1, 9, dtype=torch.float64)[None, None]
     places = torch.tensor([[[3 - 1e-9, 3 + 1e-9, 1 - 1e-9, 1 + 1e-9]]], dtype=torch.float64)
     found = transfer(values, nodes, places, places / 8, (1.0,), (False,))[0, 0]
-    assert float((found[::2] - found[1::2]).abs().max()) < 1e-6
+    assert float((found[::2] - found[1::2]).detach().abs().max()) < 1e-6
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 3])
@@ -235,12 +235,11 @@ COMPILE = """
 import torch
 from fieldwright.operators import MeshNetwork, MovingMeshOperator
 torch.manual_seed(0)
-walls = ["periodic", "dirichlet"]
-network = MeshNetwork(modes=8, points=16, width=4, levels=3)
+network = MeshNetwork(modes=8, points=16, width=4, levels=1)
 torch.nn.init.normal_(network.network.project.mix.weight)
-operator = MovingMeshOperator(1, 1, branch="fourier", width=4, modes=8, boundary=walls)
-for module in (network.double(), operator.double()):
-    x = torch.randn(2, 1, 9, 10).double()
+operator = MovingMeshOperator(1, 1, branch="fourier", width=4, modes=8, boundary="periodic", dimension=1)
+for module, shape in ((network, (9, 10)), (operator, (10,))):
+    module, x = module.double(), torch.randn(2, 1, *shape).double()
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")(x)
     assert torch.allclose(compiled, module(x), atol=1e-9)
     compiled.sum().backward()
