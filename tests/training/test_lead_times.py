@@ -11,7 +11,16 @@ from torch import nn
 from fieldwright.datasets import FieldDataset, Normalizer, generate
 from fieldwright.errors import InputError
 from fieldwright.grids import Grid
-from fieldwright.training import ChannelLayout, Phase, TensorTrajectories, TrainingData, Trajectories, lead_times, train
+from fieldwright.training import (
+    ChannelLayout,
+    Phase,
+    RollOut,
+    TensorTrajectories,
+    TrainingData,
+    Trajectories,
+    lead_times,
+    train,
+)
 from fieldwright.training.batches import Samples
 from fieldwright.training.seeding import derived_generator, random_numbers
 from fieldwright.training.sources import FramePairs, LeadTimes
@@ -127,6 +136,9 @@ def test_the_operator_counts_time_in_lengths_of_a_trajectory(tmp_path):
     assert lead_times(phases[:1], decays()) == LeadTimes(2.0, 0.5)
     assert lead_times(phases, decays()) == LeadTimes(2.0, 2.0)
     assert lead_times([Phase(steps=1)], decays()) is None
+    # Rolled out in training, the operator itself only ever takes a part of the lead time.
+    rolled = [Phase(steps=1, pairs=rule, roll_out=RollOut(steps=2)) for rule in ("next", "all")]
+    assert [lead_times([phase], decays()) for phase in rolled] == [LeadTimes(2.0, 0.5), LeadTimes(2.0, 1.0)]
 
 
 @pytest.mark.parametrize("objective", ["l2", "group-l1"])
@@ -192,6 +204,10 @@ def test_samples_without_time_have_no_pairs(tmp_path):
     with pytest.raises(InputError, match="pairs is for trajectories"):
         train(
             Flow(), [Phase(steps=1, pairs="all")], replace(data(), train=(inputs, outputs)), directory=tmp_path, seed=0
+        )
+    with pytest.raises(InputError, match="the validation samples have no time"):
+        train(
+            Flow(), [Phase(steps=1, pairs="all")], replace(data(), valid=(inputs, outputs)), directory=tmp_path, seed=0
         )
     with pytest.raises(InputError, match="6 frames apart; trajectories have 5"):
         FramePairs(decays(), "next", 6)

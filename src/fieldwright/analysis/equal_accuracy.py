@@ -7,7 +7,7 @@ favours the solver. McGreivy and Hakim (2024) found that 79 % of the papers that
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -236,7 +236,7 @@ def _time_steps(
     answer back, which is not counted.
     """
     found: list[_Sufficient] = []
-    other, resolution = problem, min(problem.grid.shape)
+    other, resolutions = problem, _coarser_resolutions(min(problem.grid.shape))
     while True:
         shape = " × ".join(map(str, other.grid.shape)) + "-point" * (problem.grid.dimension == 1)
         there = resample(inputs, problem.grid, other.grid, order=_mean_or_cubic(problem.grid, other.grid))
@@ -253,14 +253,29 @@ def _time_steps(
         if not found or found[-1].problem is not other:
             left_out[shape] = f"does not reach an error of {target:.1e}"
             return found
-        resolution //= 2
-        if resolution < _FEWEST_POINTS:
+        other = _first_that_is_one(problem, resolutions, left_out)
+        if other is None:
             return found
+
+
+def _coarser_resolutions(finest: int) -> Iterator[int]:
+    """Three quarters of a resolution, a half, three eighths, a quarter, ...: a solver may be cheapest in between."""
+    for halvings in range(finest.bit_length()):
+        for resolution in (3 * finest // 2 ** (halvings + 2), finest // 2 ** (halvings + 1)):
+            if resolution >= _FEWEST_POINTS:
+                yield resolution
+
+
+def _first_that_is_one(problem: Problem, resolutions: Iterator[int], left_out: dict[str, str]) -> Problem | None:
+    """The problem at the first resolution that it can have; where it can have none of them, why not the first."""
+    refused: dict[str, str] = {}
+    for resolution in resolutions:
         try:
-            other = problem.at(resolution)
+            return problem.at(resolution)
         except (FieldwrightError, TypeError) as error:
-            left_out[f"{resolution} points an axis"] = first_line(error)
-            return found
+            refused = refused or {f"{resolution} points an axis": first_line(error)}
+    left_out |= refused
+    return None
 
 
 def _mean_or_cubic(source: Grid, target: Grid) -> Literal[0, 3]:

@@ -15,6 +15,7 @@ from fieldwright.errors import InputError
 from fieldwright.gallery.data_free_mesh_mover import reproduce_data_free_mesh_mover
 from fieldwright.gallery.krylov_recycling import reproduce_krylov_recycling
 from fieldwright.gallery.multigrid_neural_operator import reproduce_multigrid_neural_operator
+from fieldwright.gallery.multionet import reproduce_multionet
 from fieldwright.gallery.operator_transformer import reproduce_operator_transformer
 from fieldwright.gallery.page import Claim, Reproduction, Table, verdict, write_page
 from fieldwright.gallery.spectral_refiner import reproduce_spectral_refiner
@@ -48,6 +49,10 @@ GALLERY: dict[str, Entry] = {
     "spectral-refiner": Entry(
         "SFNO: turbulence from known frames, against FNO in the same time; at other resolutions and other times",
         reproduce_spectral_refiner,
+    ),
+    "multionet": Entry(
+        "MultiONet: branch and trunk joined on several layers, against DeepONet and an FNO in the same time",
+        reproduce_multionet,
     ),
     "poseidon-operator-transformer": Entry(
         "Poseidon: the published network digit by digit; training on all pairs of states against the first alone",

@@ -6,9 +6,10 @@ The seeds go round outside and the entrants inside, so that a machine which slow
 from __future__ import annotations
 
 import math
+import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fieldwright.gallery.page import Cell, spread
 from fieldwright.norms import relative_h1, relative_l2
 from fieldwright.progress import Reporter
 from fieldwright.training import Phase, TrainingData, train
@@ -65,6 +67,29 @@ def race(
                 f"{entrant.name}, seed {seed}: {summary.steps} steps, {summary.seconds:.0f} s, L2 {l2:.2%}, H1 {h1:.2%}"
             )
     return finishes
+
+
+def race_rows(finishes: Sequence[Finish]) -> list[Mapping[str, Cell]]:
+    """A row of a page's table for each entrant: weights, precision, steps and errors over the seeds."""
+    rows: list[Mapping[str, Cell]] = []
+    for name in dict.fromkeys(finish.name for finish in finishes):
+        own = [finish for finish in finishes if finish.name == name]
+        rows.append(
+            {
+                "model": name,
+                "weights": own[0].parameters,
+                "precision": "float32" if own[0].precision == "32" else "bfloat16 autocast",
+                "steps": int(statistics.median(finish.steps for finish in own)),
+                "relative L2": spread([finish.l2 for finish in own]),
+                "relative H1": spread([finish.h1 for finish in own]),
+            }
+        )
+    return rows
+
+
+def median_of(finishes: Sequence[Finish], name: str, norm: str = "l2") -> float:
+    """The median over seeds of an entrant's error in a norm, "l2" or "h1"."""
+    return statistics.median(getattr(finish, norm) for finish in finishes if finish.name == name)
 
 
 ROUNDS = 4

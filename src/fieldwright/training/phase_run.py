@@ -98,7 +98,7 @@ class PhaseRun:
             average.to(fabric.device)
         elif phase.ema is not None:
             self.average = WeightAverage.of(self.operator, phase.ema)
-        self.source = phase.source(data.train_samples)
+        self.source, self.validation = phase.source(data.train_samples), phase.validation_source(data.valid_samples)
         self.unit = self._unit()
         self.predict = PhysicalPrediction(
             self.wrapped, data.inputs, data.outputs, bfloat16=self._in_bfloat16(), unit=self.unit
@@ -248,8 +248,9 @@ class PhaseRun:
     def _validate(self) -> bool:
         self._check_finite()
         with self.average.applied(self.operator) if self.average is not None else nullcontext():
-            source = self.phase.validation_source(self.around.data.valid_samples)
-            errors = validate(self.operator, self.around.data, self.around.fabric, source=source, unit=self.unit)
+            errors = validate(
+                self.operator, self.around.data, self.around.fabric, source=self.validation, unit=self.unit
+            )
             self.position.validated(errors)
         return True
 

@@ -133,10 +133,16 @@ class Phase(BaseModel):
         return FramePairs(samples, rule, stride=steps if rule == "next" else 1)
 
     def validation_source(self, samples: Samples) -> Source:
-        """Where the phase draws its validation samples from: one step from inputs to outputs, never of no time."""
+        """Where the phase draws its validation samples from: one step from inputs to outputs, never of no time.
+
+        Errors: `InputError` for pairs where the samples are no trajectories.
+        """
         if self.pairs is None:
             return StoredSamples(samples)
-        assert isinstance(samples, Trajectories)  # as the training samples are
+        if not isinstance(samples, Trajectories):
+            raise InputError(f"phase '{self.name}': pairs is for trajectories; the validation samples have no time")
+        if self.roll_out is not None and self.roll_out.steps > 1:
+            return FramePairs(samples, "next")  # the whole lead time in one step is not what is trained
         return FramePairs(samples, "later" if self.pairs == "all" else self.pairs)
 
     def fraction(self, *, steps: int, epochs: float, seconds: float) -> float:
@@ -160,5 +166,9 @@ class Phase(BaseModel):
 
 def lead_times(phases: Sequence[Phase], samples: Samples) -> LeadTimes | None:
     """The lead times that phases train on; None where they train for one step only."""
-    pairs = [phase.source(samples) for phase in phases if phase.pairs is not None]
-    return LeadTimes.of([source for source in pairs if isinstance(source, FramePairs)]) if pairs else None
+    found = []
+    for phase in phases:
+        source = phase.source(samples)
+        if phase.pairs is not None and isinstance(source, FramePairs):
+            found.append(LeadTimes.of(source, steps=phase.roll_out.steps if phase.roll_out is not None else 1))
+    return max(found, key=lambda times: times.longest, default=None)

@@ -138,12 +138,11 @@ class LeadTimes:
     longest: float
 
     @classmethod
-    def of(cls, pairs: Sequence[FramePairs]) -> LeadTimes:
-        """Those of pairs. The unit is the length of a stored trajectory, as in the published models."""
-        longest = []
-        for source in pairs:
-            times = source.trajectories.times
-            apart = source.stride if source.rule == "next" else len(times) - 1
-            longest.append(float((times[apart:] - times[:-apart]).max()))
-        times = pairs[0].trajectories.times
-        return cls(float(times[-1] - times[0]), max(longest))
+    def of(cls, pairs: FramePairs, *, steps: int = 1) -> LeadTimes:
+        """Those of pairs which the operator goes through in so many equal steps.
+
+        The unit is the length of a stored trajectory, as in the published models.
+        """
+        times = pairs.trajectories.times
+        apart = pairs.stride if pairs.rule == "next" else len(times) - 1
+        return cls(float(times[-1] - times[0]), float((times[apart:] - times[:-apart]).max()) / steps)

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-
-from fieldwright.datasets import Normalizer
+from fieldwright.gallery.darcy_data import darcy_data
 from fieldwright.gallery.multigrid_neural_operator.effort import Effort
-from fieldwright.gallery.page import Cell, Table, spread
+from fieldwright.gallery.page import Cell, Table
 from fieldwright.gallery.plain_unet import PlainUNet
-from fieldwright.gallery.race import Entrant, Finish, race, with_equal_time
+from fieldwright.gallery.race import Entrant, Finish, race, race_rows, with_equal_time
 from fieldwright.norms import relative_l2
 from fieldwright.operators import FourierOperator, MultigridOperator
 from fieldwright.problems import Darcy
 from fieldwright.progress import Reporter
-from fieldwright.training import Phase, TrainingData
+from fieldwright.training import Phase
 
 
 @dataclass(frozen=True)
@@ -33,19 +30,7 @@ class SolverRow:
 def race_on_darcy(effort: Effort, reporter: Reporter) -> tuple[list[Finish], SolverRow]:
     """Train MgNO, FNO and U-Net for the same time on two-phase Darcy flow; time the solver beside them."""
     problem = Darcy(resolution=effort.points)
-    valid = 20 if effort.samples > 100 else 4
-    total = effort.samples + valid + effort.test_samples
-    inputs = problem.sample(range(total), seed=0)
-    outputs, _ = problem.solve(inputs)
-    parts = [effort.samples, valid, effort.test_samples]
-    (a, a_valid, a_test), (u, u_valid, u_test) = inputs.split(parts), outputs.split(parts)
-    data = TrainingData(
-        (a.float(), u.float()),
-        (a_valid.float(), u_valid.float()),
-        inputs=Normalizer.fit(a),
-        outputs=Normalizer(torch.zeros(1), u.std().float().reshape(1)),
-        grid=problem.grid,
-    )
+    data, (a_test, u_test) = darcy_data(problem, effort.samples, effort.test_samples)
     timed = with_equal_time(entrants(effort), data, effort.seconds)
     finishes = race(timed, data, (a_test, u_test), seeds=effort.seeds, reporter=reporter)
     start = time.perf_counter()
@@ -91,19 +76,7 @@ FNO, UNET = "FNO, 16 modes, 32 channels, 4 layers", "plain U-Net, 32 channels"
 
 def race_table(finishes: Sequence[Finish], solver: SolverRow, effort: Effort) -> Table:
     """Section two of the page."""
-    rows: list[Mapping[str, Cell]] = []
-    for name in dict.fromkeys(finish.name for finish in finishes):
-        own = [finish for finish in finishes if finish.name == name]
-        rows.append(
-            {
-                "model": name,
-                "weights": own[0].parameters,
-                "precision": "float32" if own[0].precision == "32" else "bfloat16 autocast",
-                "steps": int(statistics.median(finish.steps for finish in own)),
-                "relative L2": spread([finish.l2 for finish in own]),
-                "relative H1": spread([finish.h1 for finish in own]),
-            }
-        )
+    rows: list[Mapping[str, Cell]] = race_rows(finishes)
     rows.append(
         {
             "model": f"plain alternative: our solver to {solver.rtol:g}, {1e3 * solver.seconds:.2g} ms a sample",

@@ -120,7 +120,7 @@ def claims(
     ours, theirs = both("direct", many)
     statements.append(
         Claim(
-            f"In one step of T, which is all that they learn, pairs from the first state win, {many} trajectories",
+            f"In one step of T, pairs from the first state, which always start there, win, {many} trajectories",
             f"{theirs:.1%} against {ours:.1%}",
             theirs < ours,
         )
