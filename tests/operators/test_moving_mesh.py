@@ -120,7 +120,7 @@ def test_learned_interpolation_is_continuous_across_nodes():
     values, nodes = torch.randn(1, 1, 9, dtype=torch.float64), torch.linspace(0, 1, 9, dtype=torch.float64)[None, None]
     places = torch.tensor([[[3 - 1e-9, 3 + 1e-9, 1 - 1e-9, 1 + 1e-9]]], dtype=torch.float64)
     found = transfer(values, nodes, places, places / 8, (1.0,), (False,))[0, 0]
-    assert float((found[::2] - found[1::2]).abs().max()) < 1e-6
+    assert float((found[::2] - found[1::2]).detach().abs().max()) < 1e-6
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 3])
@@ -220,27 +220,26 @@ def test_bfloat16_is_close_and_its_geometry_is_not_rounded():
     operator, u = small(), fields(16, 16)
     exact, nodes = operator(u), operator.nodes(u).nodes
     single = operator.float()(u.float())
-    assert float((single - exact).norm()) < 1e-3 * float(exact.norm())
+    assert float((single - exact).detach().norm()) < 1e-3 * float(exact.detach().norm())
     with torch.autocast("cpu", torch.bfloat16):
         mixed = operator(u.float())
     assert mixed.dtype == torch.float32
-    assert float((mixed - exact).norm()) < 0.03 * float(exact.norm())
+    assert float((mixed - exact).detach().norm()) < 0.03 * float(exact.detach().norm())
     rounded = operator.bfloat16()(u.bfloat16())
     assert rounded.dtype == torch.bfloat16
     assert float((operator.nodes(u.bfloat16().float()).nodes - nodes).abs().max()) < 0.02
-    assert float((rounded - exact).norm()) < 0.1 * float(exact.norm())
+    assert float((rounded - exact).detach().norm()) < 0.1 * float(exact.detach().norm())
 
 
 COMPILE = """
 import torch
 from fieldwright.operators import MeshNetwork, MovingMeshOperator
 torch.manual_seed(0)
-walls = ["periodic", "dirichlet"]
-network = MeshNetwork(modes=8, points=16, width=4, levels=3)
+network = MeshNetwork(modes=8, points=16, width=4, levels=1)
 torch.nn.init.normal_(network.network.project.mix.weight)
-operator = MovingMeshOperator(1, 1, branch="fourier", width=4, modes=8, boundary=walls)
-for module in (network.double(), operator.double()):
-    x = torch.randn(2, 1, 9, 10).double()
+operator = MovingMeshOperator(1, 1, branch="fourier", width=4, modes=8, boundary="periodic", dimension=1)
+for module, shape in ((network, (9, 10)), (operator, (10,))):
+    module, x = module.double(), torch.randn(2, 1, *shape).double()
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")(x)
     assert torch.allclose(compiled, module(x), atol=1e-9)
     compiled.sum().backward()

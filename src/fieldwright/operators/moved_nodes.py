@@ -51,7 +51,12 @@ def moved_nodes(mover: MeshMover, fields: Float[Tensor, "batch channel *space"],
     return MovedNodes(*found)
 
 
-@torch.library.custom_op("fieldwright::moved_nodes", mutates_args=())
+@torch.library.custom_op(
+    "fieldwright::moved_nodes",
+    mutates_args=(),
+    schema="(Tensor fields, str centring, bool[] periodic, float[] lower, float[] upper, float strength,"
+    " float smoothing, float motion, int steps, int modes, bool still) -> (Tensor, Tensor, Tensor)",
+)
 def _moved_nodes(
     fields: Tensor,
     centring: str,

@@ -5,8 +5,8 @@
     out = A(u) + g ⊙ T₂ w                                                           fixed branch, gate g per channel
 
 T₁ and T₂ interpolate with learned weights that keep linear fields (`learned_transfer`). A moved mesh keeps the
-connections of its grid, so B is a network on that grid which is told the metric: the same network as A, with its walls
-exact and a tenth of the time of message passing on as many neighbours, which would have to find the same stencils.
+connections of its grid, so B is a network on that grid which is told the metric: the same network as A, with exact
+walls and no search for neighbours, where message passing on the moved nodes would have to learn the grid's stencils.
 
 Source: Hu, Wang, Ma, "Better neural PDE solvers through data-free mesh movers", ICLR 2024 (MM-PDE). There the branches
 are message-passing networks on the 35 nearest neighbours, weights of interpolation are free, and nothing says what the

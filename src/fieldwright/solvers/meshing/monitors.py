@@ -109,7 +109,7 @@ def check_fields(fields: Tensor, grid: Grid) -> None:
         raise InputError(f"mesh: fields of shape {tuple(fields.shape)}; expected batch, channel and {grid.shape}")
     if min(grid.shape) < 3:
         raise InputError(f"mesh: a grid of {grid.shape} points; at least 3 per axis are needed")
-    if not torch.compiler.is_compiling() and not bool(fields.isfinite().all()):
+    if not bool(fields.isfinite().all()):
         raise InputError("mesh: the fields hold NaN or infinity; a mesh can only follow finite values")
 
 
@@ -117,7 +117,7 @@ def _check_density(density: Tensor, fields: Tensor) -> None:
     expected = (fields.shape[0], *fields.shape[2:])
     if tuple(density.shape) != expected:
         raise InputError(f"monitor: the function returned shape {tuple(density.shape)}; expected {expected}")
-    if not torch.compiler.is_compiling() and not bool((density > 0).all() & density.isfinite().all()):
+    if not bool((density > 0).all() & density.isfinite().all()):
         raise InputError("monitor: the function returned values that are not positive and finite; a density must be")
 
 
@@ -175,15 +175,8 @@ def widened(
     return density
 
 
+@lru_cache(maxsize=64)
 def _difference(
-    n: int, centring: str, wraps: bool, h: float, order: int, dtype: torch.dtype, device: torch.device
-) -> Float[Tensor, "point point"]:
-    # A compiled graph builds its matrices, because its grid may be a symbol.
-    build = _built_difference if torch.compiler.is_compiling() else _kept_difference
-    return build(n, centring, wraps, h, order, dtype, device)
-
-
-def _built_difference(
     n: int, centring: str, wraps: bool, h: float, order: int, dtype: torch.dtype, device: torch.device
 ) -> Float[Tensor, "point point"]:
     with torch.inference_mode(False):  # what is kept must serve training too
@@ -202,14 +195,8 @@ def _built_difference(
         return (matrix / h**order).to(device, dtype)
 
 
+@lru_cache(maxsize=64)
 def _gaussian(
-    n: int, centring: str, wraps: bool, width: float, dtype: torch.dtype, device: torch.device
-) -> Float[Tensor, "point point"]:
-    build = _built_gaussian if torch.compiler.is_compiling() else _kept_gaussian
-    return build(n, centring, wraps, width, dtype, device)
-
-
-def _built_gaussian(
     n: int, centring: str, wraps: bool, width: float, dtype: torch.dtype, device: torch.device
 ) -> Float[Tensor, "point point"]:
     with torch.inference_mode(False):
@@ -220,6 +207,3 @@ def _built_gaussian(
             matrix = matrix + torch.exp(-0.5 * ((x[:, None] - image) / width).square())
         matrix = matrix * line.weights(0)
         return (matrix / matrix.sum(1, keepdim=True)).to(device, dtype)
-
-
-_kept_difference, _kept_gaussian = lru_cache(maxsize=64)(_built_difference), lru_cache(maxsize=64)(_built_gaussian)

@@ -111,7 +111,7 @@ class MeshMover:
 
         Errors: `InputError` for a density that is not positive and finite.
         """
-        if not torch.compiler.is_compiling() and not bool((monitor > 0).all() & monitor.isfinite().all()):
+        if not bool((monitor > 0).all() & monitor.isfinite().all()):
             raise InputError("mesh: the monitor is not positive and finite everywhere; a density of nodes must be")
         motion = self.motion(monitor)
         nodes = Grid(self.shape, "node", self.box.lower, self.box.upper)

@@ -128,7 +128,7 @@ class Relaxation:
             least = torch.where(better, variation, least)
             if taken == self.steps:
                 break
-            if not torch.compiler.is_compiling() and bool((least <= self.tolerance).all()):
+            if bool((least <= self.tolerance).all()):
                 break
             root = mass.clamp_min(LEAST_MASS).pow(1 / box.dimension)
             push = space.analyse(root / column(root.flatten(1).mean(1)) - 1) * precondition

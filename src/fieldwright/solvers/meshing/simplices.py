@@ -27,11 +27,6 @@ BISECTIONS = 50
 @lru_cache(maxsize=32)
 def simplices(shape: tuple[int, ...]) -> Int[Tensor, "cell corner"]:
     """The corners of every simplex, as indices into the flattened nodes, ordered so that volumes are positive."""
-    with torch.inference_mode(False):  # what is kept must serve training too
-        return _built(shape)
-
-
-def _built(shape: tuple[int, ...]) -> Int[Tensor, "cell corner"]:
     dimension = len(shape)
     corners = torch.stack(torch.meshgrid(*(torch.arange(n - 1) for n in shape), indexing="ij"), -1).reshape(
         -1, dimension
@@ -45,7 +40,8 @@ def _built(shape: tuple[int, ...]) -> Int[Tensor, "cell corner"]:
         if _odd(order):
             path[-1], path[-2] = path[-2], path[-1]
         cells.append(torch.stack([_flat(place, shape) for place in path], 1))
-    return torch.stack(cells, 1).reshape(-1, dimension + 1)
+    with torch.inference_mode(False):  # what is kept must serve training too
+        return torch.stack(cells, 1).reshape(-1, dimension + 1).clone()
 
 
 def _odd(order: Sequence[int]) -> bool:
@@ -61,14 +57,9 @@ def _flat(place: Tensor, shape: Sequence[int]) -> Tensor:
 
 def edges(nodes: Float[Tensor, "batch axis *space"]) -> Float[Tensor, "batch axis edge cell"]:
     """The edges of each simplex from its first corner."""
-    cells = _cells(tuple(nodes.shape[2:]), nodes.device)
+    cells = simplices(tuple(nodes.shape[2:])).to(nodes.device)
     corners = nodes.flatten(2)[:, :, cells]
     return (corners[..., 1:] - corners[..., :1]).movedim(-1, 2)
-
-
-def _cells(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    build = _built if torch.compiler.is_compiling() else simplices
-    return build(shape).to(device)
 
 
 def volumes(nodes: Float[Tensor, "batch axis *space"]) -> Float[Tensor, "batch cell"]:
