@@ -12,12 +12,14 @@ from fieldwright.operators.build import (
 )
 from fieldwright.operators.deeponet import DeepONet, MultiONet
 from fieldwright.operators.fine_tuning import ParameterGroup, fine_tuning_groups, for_channels
+from fieldwright.operators.flops import forward_flops, step_flops
 from fieldwright.operators.foreign import ForeignOperator, GridNeeds
 from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.latent_spectral import LatentSpectralOperator
 from fieldwright.operators.latent_spectral_points import LatentSpectralPointOperator
 from fieldwright.operators.multigrid import MultigridOperator
 from fieldwright.operators.roll_out import roll_out
+from fieldwright.operators.survey import OperatorFacts, survey
 from fieldwright.operators.transformer import OperatorTransformer
 from fieldwright.operators.vcycle import VCycle
 from fieldwright.operators.walls import Walls
@@ -34,6 +36,7 @@ __all__ = [
     "LatentSpectralPointOperator",
     "MultiONet",
     "MultigridOperator",
+    "OperatorFacts",
     "OperatorTransformer",
     "ParameterGroup",
     "ResNet",
@@ -43,8 +46,11 @@ __all__ = [
     "build_operator",
     "fine_tuning_groups",
     "for_channels",
+    "forward_flops",
     "load_operator",
     "parameter_count",
     "roll_out",
     "save_operator",
+    "step_flops",
+    "survey",
 ]
