@@ -24,7 +24,7 @@ def sentence(error: RecipeError) -> str:
     return text
 
 
-@pytest.mark.parametrize("name", ["darcy", "darcy-lognormal", "poisson"])
+@pytest.mark.parametrize("name", ["darcy", "darcy-lognormal", "pays", "poisson"])
 def test_packaged_recipes_load_and_say_what_they_are(name):
     recipe = load_recipe(name)
     assert recipe.problem.kind in PROBLEMS
@@ -32,7 +32,7 @@ def test_packaged_recipes_load_and_say_what_they_are(name):
     assert len(packaged_recipes()[name]) > 20
 
 
-@pytest.mark.parametrize("name", ["darcy", "darcy-lognormal", "poisson"])
+@pytest.mark.parametrize("name", ["darcy", "darcy-lognormal", "pays", "poisson"])
 def test_resolved_yaml_reads_back_as_the_same_recipe(name):
     recipe = load_recipe(name, ["training.steps=60", "problem.resolution=32", "seed=3"])
     assert check_recipe(yaml.safe_load(recipe.to_yaml())) == recipe

@@ -12,6 +12,7 @@ from fieldwright.operators.build import (
 )
 from fieldwright.operators.deeponet import DeepONet, MultiONet
 from fieldwright.operators.fine_tuning import ParameterGroup, fine_tuning_groups, for_channels
+from fieldwright.operators.flops import forward_flops, step_flops
 from fieldwright.operators.foreign import ForeignOperator, GridNeeds
 from fieldwright.operators.fourier import FourierOperator
 from fieldwright.operators.latent_spectral import LatentSpectralOperator
@@ -23,6 +24,7 @@ from fieldwright.operators.pretrained import TakenOver, load_pretrained
 from fieldwright.operators.roll_out import roll_out
 from fieldwright.operators.spatiotemporal import SpatiotemporalFourierOperator
 from fieldwright.operators.spectral_output import SpectralOutputLayer
+from fieldwright.operators.survey import OperatorFacts, survey
 from fieldwright.operators.transformer import OperatorTransformer
 from fieldwright.operators.vcycle import VCycle
 from fieldwright.operators.walls import Walls
@@ -41,6 +43,7 @@ __all__ = [
     "MovingMeshOperator",
     "MultiONet",
     "MultigridOperator",
+    "OperatorFacts",
     "OperatorTransformer",
     "ParameterGroup",
     "ResNet",
@@ -53,9 +56,12 @@ __all__ = [
     "build_operator",
     "fine_tuning_groups",
     "for_channels",
+    "forward_flops",
     "load_operator",
     "load_pretrained",
     "parameter_count",
     "roll_out",
     "save_operator",
+    "step_flops",
+    "survey",
 ]
