@@ -101,7 +101,7 @@ def race_table(finishes: Sequence[Finish], effort: Effort) -> Table:
         setting=(
             f"{effort.samples} training and {effort.test_samples} test samples of -∇·(a ∇u) = 10 with a two-phase "
             f"coefficient of 5 and 10, {effort.points} x {effort.points} cells. Each model has the steps that "
-            f"{effort.seconds:g} s of one thread allow, batch {effort.batch} (FNO {FNO_BATCH}), AdamW without decay, cosine schedule, "
+            f"{effort.seconds:g} s of one thread allow, batch {effort.batch} (FNO {FNO_BATCH}), AdamW, cosine, "
             "relative L2 loss, float32. Branch and trunk have 100 features and 5 layers, of which MultiONet sums 4; "
             "the branch reads 128 latents of a perceptron on all cells. A factor that vanishes makes walls exact. "
             f"Median over {len(effort.seeds)} seeds (least to largest)."
