@@ -21,6 +21,7 @@ from fieldwright.gallery.page import Cell, spread
 from fieldwright.norms import relative_h1, relative_l2
 from fieldwright.progress import Reporter
 from fieldwright.training import Phase, TrainingData, train
+from fieldwright.training.devices import multiplies_bfloat16
 
 
 @dataclass(frozen=True)
@@ -94,19 +95,20 @@ def median_of(finishes: Sequence[Finish], name: str, norm: str = "l2") -> float:
 
 ROUNDS = 4
 STEPS_PER_ROUND = 2
-PRECISIONS = ("32", "bf16-mixed")
 
 
 def with_equal_time(
-    entrants: Sequence[Entrant], data: TrainingData, seconds: float, *, precisions: Sequence[str] = PRECISIONS
+    entrants: Sequence[Entrant], data: TrainingData, seconds: float, *, precisions: Sequence[str] | None = None
 ) -> list[Entrant]:
     """The entrants with as many steps each as fit into ``seconds`` of CPU time on one thread of this machine.
 
-    Each runs in that of the ``precisions`` in which it steps faster here: float32 or bfloat16 autocast, unless said
-    otherwise; that depends on operator and processor. The time of a step is the least of `ROUNDS` rounds, taken in
+    Each runs in that of the ``precisions`` in which it steps faster here: unless said otherwise float32, or bfloat16
+    autocast where the processor multiplies it; that depends on operator and processor. The time of a step is the least of `ROUNDS` rounds, taken in
     turn. CPU time and not wall time, because other work on the machine must not decide the race; steps and not seconds
     as the budget, because then it can be repeated.
     """
+    if precisions is None:
+        precisions = ("32", "bf16-mixed") if multiplies_bfloat16(torch.device("cpu")) else ("32",)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
