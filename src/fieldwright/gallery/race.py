@@ -103,9 +103,9 @@ def with_equal_time(
     """The entrants with as many steps each as fit into ``seconds`` of CPU time on one thread of this machine.
 
     Each runs in that of the ``precisions`` in which it steps faster here: unless said otherwise float32, or bfloat16
-    autocast where the processor multiplies it; that depends on operator and processor. The time of a step is the least of `ROUNDS` rounds, taken in
-    turn. CPU time and not wall time, because other work on the machine must not decide the race; steps and not seconds
-    as the budget, because then it can be repeated.
+    autocast where the processor multiplies it; that depends on operator and processor. The time of a step is the least
+    of `ROUNDS` rounds, taken in turn. CPU time and not wall time, because other work on the machine must not decide the
+    race; steps and not seconds as the budget, because then it can be repeated.
     """
     if precisions is None:
         precisions = ("32", "bf16-mixed") if multiplies_bfloat16(torch.device("cpu")) else ("32",)
