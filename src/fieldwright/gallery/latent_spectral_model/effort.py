@@ -14,5 +14,5 @@ class Effort:
     seeds: tuple[int, ...]
 
 
-FULL = Effort(points=64, samples=500, test_samples=100, seconds=80.0, seeds=(0, 1))
+FULL = Effort(points=32, samples=500, test_samples=100, seconds=50.0, seeds=(0, 1))
 QUICK = Effort(points=32, samples=16, test_samples=4, seconds=0.3, seeds=(0, 1))
