@@ -24,6 +24,9 @@ def test_an_operator_has_the_stated_dimensions_and_weights(name):
         if dimension not in PLANE[name].dimensions:
             with pytest.raises(InputError):
                 build_operator(name, {}, 2, 3, dimension, walls)
+        elif dimension == 2 and PLANE[name].parameters is None:
+            with pytest.raises(InputError, match=PLANE[name].note[:40]):
+                build_operator(name, {}, 2, 3, dimension, walls)
         elif dimension == 2:
             operator = build_operator(name, {}, 2, 3, dimension, walls)
             assert PLANE[name].parameters == parameter_count(operator)
