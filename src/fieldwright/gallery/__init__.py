@@ -44,7 +44,7 @@ GALLERY: dict[str, Entry] = {
         reproduce_krylov_recycling,
     ),
     "latent-spectral-model": Entry(
-        "LSM: a U-Net with latent tokens in its skips, against that U-Net without them and an FNO in the same time",
+        "LSM: a U-Net with latent tokens in its skips, against a plain U-Net and an FNO in the same time",
         reproduce_latent_spectral_model,
     ),
     "multigrid-neural-operator": Entry(

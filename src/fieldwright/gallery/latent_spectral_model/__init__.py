@@ -1,4 +1,4 @@
-"""The latent spectral model (LSM): what its blocks do exactly, and how it races against the U-Net it is built around.
+"""The latent spectral model (LSM): what its blocks do exactly, and how it races against a plain U-Net and an FNO.
 
 Source: Wu, Hu, Luo, Wang, Long, "Solving High-Dimensional PDEs with Latent Spectral Models", ICML 2023
 (arXiv 2301.12664).
