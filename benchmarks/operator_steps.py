@@ -29,7 +29,7 @@ from fieldwright.training.devices import multiplies_bfloat16
 from published_operators import PublishedLatentSpectral, PublishedTransformer
 from record import interleaved, markdown_table, median_ratio, record
 
-ROUNDS = 5
+ROUNDS = 3
 REFERENCE = {"64x64": "neuraloperator FNO", "128x128": "neuraloperator FNO", "scOT-T 128x128": "scOT as published"}
 BFLOAT16 = multiplies_bfloat16(torch.device("cpu"))
 
