@@ -7,7 +7,7 @@ and 128 x 128 points; the published scOT of size T (batch 4, 128 x 128, four fie
 `published_operators`. Ours run as our training loop runs them: with freed memory kept and in the precision that
 ``auto`` takes here. Peak memory is that of a process of its own that takes three steps (Linux).
 
-Run: python benchmarks/operator_steps.py      (needs `pip install fieldwright[peers]`)
+Run: python benchmarks/operator_steps.py [GRID ...]      (grids as in the table; needs `pip install fieldwright[peers]`)
 """
 
 from __future__ import annotations
@@ -148,9 +148,9 @@ def take_steps(grid: str, name: str, count: int) -> None:
     print(status.partition("VmHWM:")[2].split()[0])
 
 
-def main() -> None:
+def main(grids: list[str]) -> None:
     rows = []
-    for grid in REFERENCE:
+    for grid in grids or list(REFERENCE):
         for threads in (1, 2):
             rows += measure(grid, threads)
             print(markdown_table(rows[-len(models(grid)) :]), flush=True)
@@ -170,4 +170,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--memory"]:
         take_steps(sys.argv[2], sys.argv[3], int(sys.argv[4]))
     else:
-        main()
+        main(sys.argv[1:])
