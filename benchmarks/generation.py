@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 
+from fieldwright.allocator import keep_freed_memory
 from fieldwright.datasets import Cluster, generate
-from fieldwright.datasets.allocator import keep_freed_memory
 from fieldwright.datasets.cluster import connected
 from fieldwright.datasets.cost import CostModel, estimate_cost
 from fieldwright.problems import Darcy, Problem

@@ -23,8 +23,8 @@ import torch
 from neuralop.models import FNO
 from torch import Tensor, nn
 
+from fieldwright.allocator import freed_memory_kept
 from fieldwright.operators import FourierOperator, LatentSpectralOperator, OperatorTransformer, parameter_count
-from fieldwright.training.allocation import freed_memory_kept
 from fieldwright.training.devices import multiplies_bfloat16
 from published_operators import PublishedLatentSpectral, PublishedTransformer
 from record import interleaved, markdown_table, median_ratio, record

@@ -110,8 +110,8 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Draw and solve a dataset alone: samples=N training samples, or the splits data.train, data.valid, data.test."""
+    from fieldwright.allocator import keep_freed_memory
     from fieldwright.datasets import Cluster
-    from fieldwright.datasets.allocator import keep_freed_memory
     from fieldwright.pipeline import estimate_stage, generate_stage, plain
     from fieldwright.recipe import load_recipe, recipe_name
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from fieldwright.datasets.allocator import keep_freed_memory
+from fieldwright.allocator import keep_freed_memory
 from fieldwright.datasets.cluster import Cluster, Connection, connected
 from fieldwright.datasets.order import VERSION, Order
 from fieldwright.datasets.plan import PLAN_FILE, Plan, Record, Shard, finished, read_plan

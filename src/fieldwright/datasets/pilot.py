@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from fieldwright.datasets.allocator import keep_freed_memory
+from fieldwright.allocator import keep_freed_memory
 from fieldwright.datasets.order import Order
 from fieldwright.datasets.plan import Plan, Shard
 from fieldwright.datasets.settle import sample_bytes

@@ -14,10 +14,10 @@ from lightning_fabric import Fabric
 from lightning_fabric.loggers.logger import Logger
 from torch import nn
 
+from fieldwright.allocator import freed_memory_kept
 from fieldwright.errors import InputError, RecipeError
 from fieldwright.operators.pretrained import load_pretrained
 from fieldwright.progress import SILENT, Reporter
-from fieldwright.training.allocation import freed_memory_kept
 from fieldwright.training.batches import Symmetry
 from fieldwright.training.checkpoint import CheckpointStore
 from fieldwright.training.data import TrainingData
