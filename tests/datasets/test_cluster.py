@@ -94,6 +94,16 @@ def when(condition: Callable[[], bool], action: Callable[[], object]) -> Iterato
         thread.join()
 
 
+def test_a_cluster_leaves_the_process_as_it_found_it():
+    dask, before = pytest.importorskip("dask"), dict(os.environ)
+    with connected(Cluster("local:1"), SILENT) as connection:
+        connection.client.wait_for_workers(1)
+        assert "MALLOC_TRIM_THRESHOLD_" in os.environ or "MALLOC_TRIM_THRESHOLD_" in before  # what Dask does
+        assert dask.config.get("scheduler", None) is None
+    changed = {name for name in before.keys() | os.environ.keys() if before.get(name) != os.environ.get(name)}
+    assert changed <= {"__DASK_PARENT_PID"}
+
+
 def test_two_workers_make_the_bits_of_one_process(client, alone: dict[str, str], tmp_path: Path):
     summary = generate(Halving(), tmp_path, cluster=client, **SETTINGS)
     assert checksums(tmp_path) == alone

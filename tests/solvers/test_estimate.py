@@ -56,8 +56,13 @@ def test_the_bound_is_never_violated(shape, walls, centring, contrast, reaction,
     system = diffusion(fields(shape, 2, seed, contrast), f, walls, centring=centring, reaction=reaction)
     u = exact(system)
     v = perturbed(u, kind, amplitude, seed)
+    bound = residual_estimate(system, v).bound
+    if kind == "constant" and system.nullspace:
+        # A solution is any constant away from another: there is no error, and a bound of what rounding leaves.
+        assert bound.max() < 1e-13 * contrast
+        return
     _, error = true_errors(system, v, u)
-    assert torch.all(residual_estimate(system, v).bound >= error * (1 - 1e-7))
+    assert torch.all(bound >= error * (1 - 1e-7))
 
 
 @settings(max_examples=30, deadline=None)

@@ -94,6 +94,7 @@ def connected(cluster: Cluster, reporter: Reporter) -> Iterator[Connection]:
             from distributed import Client
         except ImportError as error:
             raise ClusterError(f"a cluster needs Dask: pip install 'fieldwright[cluster]' ({error})") from error
+        stack.enter_context(_environment_as_before())
         stack.enter_context(_quiet())
         troubles: list[str] = []
         if cluster.kind == "address":
@@ -103,7 +104,7 @@ def connected(cluster: Cluster, reporter: Reporter) -> Iterator[Connection]:
                 stack.enter_context(_forked())
             started = _local(cluster) if cluster.kind == "local" else _slurm(cluster, troubles, reporter)
             stack.callback(_silently, started.close, timeout=10)
-            client = Client(started, timeout=f"{cluster.timeout:g} s")
+            client = Client(started, timeout=f"{cluster.timeout:g} s", set_as_default=False)
         stack.callback(_silently, client.close, timeout=2)
         yield Connection(client, troubles)
 
@@ -112,7 +113,7 @@ def _at_address(cluster: Cluster) -> Client:
     from distributed import Client
 
     try:
-        return Client(cluster.where, timeout=f"{cluster.timeout:g} s")
+        return Client(cluster.where, timeout=f"{cluster.timeout:g} s", set_as_default=False)
     except OSError as error:
         raise ClusterError(
             f"no Dask scheduler answers at {cluster.where} within {cluster.timeout:g} s; is the address right and the"
@@ -121,6 +122,26 @@ def _at_address(cluster: Cluster) -> Client:
     # Whatever else listens there may answer anything.
     except Exception as error:
         raise ClusterError(f"{cluster.where}: cannot be used as a Dask scheduler: {first_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _environment_as_before() -> Iterator[None]:
+    """Take back what Dask, for its workers, sets in the environment of this process, and leaves set.
+
+    A process started afterwards would hash, thread and allocate by Dask's settings.
+    """
+    import dask
+
+    names = [*dask.config.get("distributed.nanny.pre-spawn-environ", {}), "PYTHONHASHSEED"]
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager
