@@ -22,7 +22,7 @@ from fieldwright.operators.flops import counted_flops
 from fieldwright.progress import Reporter, Stage
 from fieldwright.training.averaging import WeightAverage
 from fieldwright.training.batches import Batch, SampleStream, Symmetry, augment, augment_mask
-from fieldwright.training.callbacks import Step, own_callbacks
+from fieldwright.training.callback import Step, own_callbacks
 from fieldwright.training.carried import Carried
 from fieldwright.training.checkpoint import CheckpointStore
 from fieldwright.training.clock import Clock
@@ -140,12 +140,12 @@ class PhaseRun:
                     " the same command goes on from there"
                 )
         self._check_finite()
+        if self.average is not None:
+            self.average.copy_to(self.operator)
         for callback in self.callbacks:
             sentence = callback.end(self._seen(self.phase.rate(1.0)))
             if sentence:
                 self.around.reporter.notice(sentence)
-        if self.average is not None:
-            self.average.copy_to(self.operator)
         self.clock.read(self.position)
         return Carried(self.operator, named_state(self.operator, self.optimizer))
 

@@ -23,7 +23,8 @@ from pydantic import (
 
 from fieldwright.errors import InputError
 from fieldwright.training.batches import Samples
-from fieldwright.training.callbacks import Callback, build_callback
+from fieldwright.training.callback import Callback
+from fieldwright.training.callbacks import build_callback
 from fieldwright.training.carried import Preparation, Prepare
 from fieldwright.training.objectives import Objective, build_objective
 from fieldwright.training.optimizers import OPTIMIZERS
@@ -63,7 +64,7 @@ class Phase(BaseModel):
     Its draws come from torch's default generator, which is seeded for it. A mapping such as ``{kind: freeze,
     parameters: [layers.*]}`` names one of `fieldwright.training.preparations.PREPARATIONS`.
 
-    ``callbacks`` watch the steps or have a part in them, see `fieldwright.training.callbacks`: names, mappings with a
+    ``callbacks`` watch the steps or have a part in them, see `fieldwright.training.callback`: names, mappings with a
     ``kind`` and settings, or callbacks. An operator may bring its own.
     """
 

@@ -8,8 +8,9 @@ from typing import Any
 from fieldwright.errors import InputError
 from fieldwright.settings import allowed, validate
 from fieldwright.training.carried import Freeze, Preparation, Prepare
+from fieldwright.training.task_phases import BeginTask
 
-PREPARATIONS: dict[str, type[Preparation]] = {"freeze": Freeze}
+PREPARATIONS: dict[str, type[Preparation]] = {"freeze": Freeze, "task": BeginTask}
 
 
 def build_preparation(choice: Prepare | Mapping[str, Any]) -> Prepare:
