@@ -31,8 +31,8 @@ def mask_layouts(module: nn.Module, *, smallest: int = SMALLEST, dense: Sequence
     """The weights of a module that can be masked, by name; one that several layers share is in it once.
 
     These are trained parameters called weight, with two axes at least and ``smallest`` entries, and complex ones.
-    Layers with ``channel_axes``, such as spectral ones, are masked as (in, out) pairs over all their wavenumbers, and so
-    are complex weights (in, out, …). Norms, embeddings, depth-wise
+    Layers with ``channel_axes``, such as spectral ones, are masked as (in, out) pairs over all their wavenumbers, and
+    so are complex weights (in, out, …). Norms, embeddings, depth-wise
     convolutions and whatever a pattern in ``dense`` names are left out.
 
     Errors: `InputError` for a pattern that names no parameter, or a module without weights to mask.

@@ -25,10 +25,10 @@ FULL = Effort(
     samples=700,
     test_samples=300,
     card_epochs=40,
-    epochs=120,
+    epochs=80,
     exchange=100,
     digits=600,
-    digit_epochs=40,
+    digit_epochs=60,
     seeds=(0, 1, 2),
 )
 QUICK = Effort(samples=24, test_samples=8, card_epochs=1, epochs=1, exchange=2, digits=80, digit_epochs=1, seeds=(0, 1))
