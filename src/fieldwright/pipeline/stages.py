@@ -24,7 +24,16 @@ from fieldwright.progress import Reporter
 from fieldwright.recipe import Recipe
 from fieldwright.settings import first_line
 from fieldwright.surrogate import Surrogate
-from fieldwright.training import ChannelLayout, TrainingData, TrainingSummary, lead_times, train
+from fieldwright.training import (
+    ChannelLayout,
+    ContinualOperator,
+    TrainingData,
+    TrainingSummary,
+    export_task,
+    lead_times,
+    save_tasks,
+    train,
+)
 from fieldwright.training.parameter_groups import optimizer_groups
 
 FITTED_SAMPLES = 4096
@@ -137,7 +146,13 @@ def train_stage(
         symmetries=problem.symmetries() if recipe.training.augment else (),
         reporter=reporter,
     )
-    return Surrogate(summary.operator, inputs, outputs, problem, timed), summary
+    operator = summary.operator
+    if isinstance(operator, ContinualOperator):
+        # The surrogate is the task learned last, alone; runs of other problems go on from the network of all tasks.
+        operator.finish()
+        save_tasks(operator, work.path / "tasks.safetensors")
+        operator = export_task(operator, operator.names[-1])
+    return Surrogate(operator, inputs, outputs, problem, timed), summary
 
 
 def evaluate_stage(recipe: Recipe, work: RunDirectory, *, device: str, reporter: Reporter) -> Evaluation:
