@@ -110,19 +110,30 @@ class DoubleConvolution(nn.Module):
         middle = max(outer, inner // 2)
         self.activation = activation
         self.first, self.second = Convolution(inner, middle, walls), Convolution(middle, outer, walls)
-        self.first_norm = normalisation(norm, middle, walls.dimension)
-        self.second_norm = normalisation(norm, outer, walls.dimension)
+        self.first_norm = normalisation(norm, middle)
+        self.second_norm = normalisation(norm, outer)
 
     def forward(self, v: Float[Tensor, "batch inner *space"]) -> Float[Tensor, "batch outer *space"]:
         v = self.activation(normalised(self.first_norm, self.first(v)))
         return self.activation(normalised(self.second_norm, self.second(v)))
 
 
-def normalisation(norm: str, channels: int, dimension: int) -> nn.Module:
+def normalisation(norm: str, channels: int) -> nn.Module:
     """``group``: mean and variance of each sample, over 8 groups of channels; ``batch``: of each channel, over all."""
-    if norm == "group":
-        return nn.GroupNorm(math.gcd(8, channels), channels)
-    return (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[dimension - 1](channels)
+    return nn.GroupNorm(math.gcd(8, channels), channels) if norm == "group" else BatchNormalisation(channels)
+
+
+class BatchNormalisation(nn.modules.batchnorm._BatchNorm):
+    """Batch normalisation on grids of any dimension. One value a channel, which has no variance (a single sample on a
+    scale of one point), is normalised by the running statistics in training too, and leaves them as they are."""
+
+    def _check_input_dim(self, input: Tensor) -> None: ...
+
+    def forward(self, input: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
+        if self.training and input.numel() > input.shape[1]:
+            return super().forward(input)
+        mean, variance = self.running_mean, self.running_var
+        return nn.functional.batch_norm(input, mean, variance, self.weight, self.bias, eps=self.eps)
 
 
 def normalised(norm: nn.Module, v: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
