@@ -22,7 +22,7 @@ the running statistics do not sum to one; those above do, and they are what its 
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -192,7 +192,7 @@ def with_batch_norm(module: nn.Module) -> nn.Module:
     return _exchanged(module, {layer: _handed_over(layer, plain[type(layer)], {}) for layer in found})
 
 
-def _handed_over(layer: _BatchNorm, kind: type[_BatchNorm], settings: dict[str, int]) -> _BatchNorm:
+def _handed_over(layer: _BatchNorm, kind: type[_BatchNorm], settings: dict[str, Any]) -> _BatchNorm:
     """A layer of another class with the same parameters and buffers."""
     made = kind(layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats, **settings)
     made.weight, made.bias = layer.weight, layer.bias
