@@ -9,9 +9,14 @@ from fieldwright.errors import InputError
 from fieldwright.settings import allowed, checked_settings
 from fieldwright.training.callback import Callback
 from fieldwright.training.diffusion import DistanceMeter
+from fieldwright.training.dynamic_sparse import DynamicSparse
 from fieldwright.training.noise_scale import NoiseScaleMeter
 
-CALLBACKS: dict[str, type[Callback]] = {"distance": DistanceMeter, "noise-scale": NoiseScaleMeter}
+CALLBACKS: dict[str, type[Callback]] = {
+    "distance": DistanceMeter,
+    "dynamic-sparse": DynamicSparse,
+    "noise-scale": NoiseScaleMeter,
+}
 
 
 def build_callback(choice: str | Mapping[str, Any] | Callback) -> Callback:

@@ -143,12 +143,12 @@ class PhaseRun:
                     " the same command goes on from there"
                 )
         self._check_finite()
+        if self.average is not None:
+            self.average.copy_to(self.operator)
         for callback in self.callbacks:
             sentence = callback.end(self._seen(self.phase.rate(1.0)))
             if sentence:
                 self.around.reporter.notice(sentence)
-        if self.average is not None:
-            self.average.copy_to(self.operator)
         self.clock.read(self.position)
         return Carried(self.operator, named_state(self.operator, self.optimizer))
 

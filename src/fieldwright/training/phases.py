@@ -65,7 +65,7 @@ class Phase(BaseModel):
     Its draws come from torch's default generator, which is seeded for it. A mapping such as ``{kind: freeze,
     parameters: [layers.*]}`` names one of `fieldwright.training.preparations.PREPARATIONS`.
 
-    ``callbacks`` watch the steps or have a part in them, see `fieldwright.training.callbacks`: names, mappings with a
+    ``callbacks`` watch the steps or have a part in them, see `fieldwright.training.callback`: names, mappings with a
     ``kind`` and settings, or callbacks. An operator may bring its own.
     """
 
