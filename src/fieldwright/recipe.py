@@ -90,6 +90,7 @@ class Training(Section):
 
     steps: PositiveInt | None = None
     epochs: PositiveFloat | None = None
+    flops: PositiveFloat | None = None
     seconds: PositiveFloat | None = None
     batch_size: PositiveInt = 8
     objective: str | dict[str, PositiveFloat] = "l2"
@@ -105,6 +106,7 @@ class Training(Section):
     precision: Annotated[str, BeforeValidator(str)] = "auto"  # YAML reads 32 as a number
     compile: bool = False
     pretrained: str | None = None
+    callbacks: list[str | dict[str, Any]] = []
     augment: bool = True
     phases: list[dict[str, Any]] | None = None
 

@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,14 +30,26 @@ from torch.utils.flop_counter import FlopCounterMode
 aten = torch.ops.aten
 
 
+@contextmanager
+def counted_flops() -> Iterator[Callable[[], int]]:
+    """Count what runs inside; what it yields tells the sum so far.
+
+    with counted_flops() as count:
+        operator(inputs).sum().backward()
+    print(count())
+    """
+    with FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
+        yield lambda: round(counter.get_total_flops())
+
+
 def forward_flops(operator: nn.Module, *inputs: Tensor) -> int:
     """Operations of one forward pass on these inputs.
 
     Errors: what the operator raises for inputs that it cannot take.
     """
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
+    with torch.no_grad(), counted_flops() as count:
         operator(*inputs)
-    return round(counter.get_total_flops())
+    return count()
 
 
 def step_flops(operator: nn.Module, *inputs: Tensor) -> int:
@@ -46,9 +59,9 @@ def step_flops(operator: nn.Module, *inputs: Tensor) -> int:
     """
     # A copy: the counted step's gradients, and what a foreign module notes in its buffers, leave no trace.
     module = copy.deepcopy(operator)
-    with torch.enable_grad(), FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
+    with torch.enable_grad(), counted_flops() as count:
         module(*inputs).square().sum().backward()
-    return round(counter.get_total_flops())
+    return count()
 
 
 def _product(a: Tensor, b: Tensor, *_: Any, out_val: Tensor, **__: Any) -> int:

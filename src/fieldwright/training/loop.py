@@ -19,6 +19,7 @@ from fieldwright.errors import InputError, RecipeError
 from fieldwright.operators.pretrained import load_pretrained
 from fieldwright.progress import SILENT, Reporter
 from fieldwright.training.batches import Symmetry
+from fieldwright.training.carried import Carried
 from fieldwright.training.checkpoint import CheckpointStore
 from fieldwright.training.data import TrainingData
 from fieldwright.training.devices import launch_fabric
@@ -26,7 +27,7 @@ from fieldwright.training.interruption import stop_requests
 from fieldwright.training.metrics import MetricsTable, columns
 from fieldwright.training.objectives import build_objective
 from fieldwright.training.phase_run import PhaseRun, Surroundings
-from fieldwright.training.phases import Carried, Phase
+from fieldwright.training.phases import Phase
 from fieldwright.training.position import Position, TrainingState
 from fieldwright.training.prediction import ValidationErrors
 from fieldwright.training.seeding import derived_seed
@@ -105,6 +106,7 @@ def train(
     writes = fabric.is_global_zero
     reporter = reporter if writes else SILENT
     losses = dict.fromkeys(name for phase in phases for name in build_objective(phase.objective).names)
+    figures = dict.fromkeys(name for phase in phases for one in phase.build_callbacks() for name in one.columns)
     store = CheckpointStore(directory / "checkpoints", seconds=checkpoint_seconds)
     _check_lead_times(phases)
     data = data.on(fabric.device, as_trajectories=any(phase.pairs or phase.roll_out for phase in phases))
@@ -116,7 +118,9 @@ def train(
             symmetries=symmetries,
             seed=seed,
             fabric=fabric,
-            table=MetricsTable(directory / "metrics.csv" if writes else None, columns(tuple(losses)), loggers=loggers),
+            table=MetricsTable(
+                directory / "metrics.csv" if writes else None, columns(tuple(losses), tuple(figures)), loggers=loggers
+            ),
             store=store if writes else None,
             stop=stop,
             reporter=reporter,
@@ -125,12 +129,13 @@ def train(
         position = state.position if state is not None else Position()
         around.table.restart(state.rows if state is not None else [])
         average = state.average if state is not None else None
+        callbacks = state.callbacks if state is not None else []
         while position.phase < len(phases):
             phase = phases[position.phase]
             if position.step == 0:
                 carried = _prepared(_with_pretrained(phase, carried, reporter), phase, seed, position.phase)
-            carried = PhaseRun(phase, carried, position, around, average).run()
-            average = None
+            carried = PhaseRun(phase, carried, position, around, average, callbacks).run()
+            average, callbacks = None, []
             position.next_phase()
             if writes:
                 _store(around, carried, position)

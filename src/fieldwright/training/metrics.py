@@ -17,16 +17,17 @@ Row = dict[str, float | int | str]
 CLOCK_COLUMNS = ("seconds", "seconds_per_step")
 
 
-def columns(losses: Sequence[str]) -> tuple[str, ...]:
-    """The columns of the table for objectives with these losses.
+def columns(losses: Sequence[str], figures: Sequence[str] = ()) -> tuple[str, ...]:
+    """The columns of the table for objectives with these losses and callbacks with these figures.
 
     ``loss`` and ``loss_<name>`` are means over the steps since the row before, ``valid_*`` relative errors in physical
-    units (empty where there was no validation), ``gradient_norm`` the last one before clipping.
+    units (empty where there was no validation), ``gradient_norm`` the last one before clipping, ``flops`` the
+    operations of all steps so far.
     """
     parts = [f"loss_{name}" for name in losses]
     return (
         "step", "phase", "phase_step", "epoch", "fraction", "learning_rate", "loss", *parts, "gradient_norm",
-        "valid_relative_l2", "valid_relative_h1", *CLOCK_COLUMNS,
+        "valid_relative_l2", "valid_relative_h1", *figures, "flops", *CLOCK_COLUMNS,
     )  # fmt: skip
 
 

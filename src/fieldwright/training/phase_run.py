@@ -18,9 +18,12 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from fieldwright.errors import InputError, TrainingError
+from fieldwright.operators.flops import counted_flops
 from fieldwright.progress import Reporter, Stage
 from fieldwright.training.averaging import WeightAverage
 from fieldwright.training.batches import Batch, SampleStream, Symmetry, augment, augment_mask
+from fieldwright.training.callbacks import Step, own_callbacks
+from fieldwright.training.carried import Carried
 from fieldwright.training.checkpoint import CheckpointStore
 from fieldwright.training.clock import Clock
 from fieldwright.training.data import TrainingData
@@ -31,7 +34,7 @@ from fieldwright.training.metrics import MetricsTable, Row
 from fieldwright.training.objectives import build_objective
 from fieldwright.training.optimizers import OPTIMIZERS, load_named_state, named_state, trainable
 from fieldwright.training.parameter_groups import FACTOR, optimizer_groups
-from fieldwright.training.phases import Carried, Phase, lead_times
+from fieldwright.training.phases import Phase, lead_times
 from fieldwright.training.position import Position, TrainingState
 from fieldwright.training.prediction import PhysicalPrediction, validate
 from fieldwright.training.roll_out import RolledOut
@@ -77,6 +80,7 @@ class PhaseRun:
         position: Position,
         around: Surroundings,
         average: WeightAverage | None = None,
+        callback_states: Sequence[dict[str, Any]] = (),
     ) -> None:
         fabric, data = around.fabric, around.data
         if phase.batch_size < fabric.world_size:
@@ -107,6 +111,11 @@ class PhaseRun:
         self.guard = FiniteGuard(fabric.device)
         self.loss_sums = torch.tensor(position.loss_sums or [0.0] * len(self.objective.names), device=fabric.device)
         self.clock = Clock(position)
+        self.callbacks = [*phase.build_callbacks(), *own_callbacks(self.operator)]
+        for callback in self.callbacks:
+            callback.begin(self._seen(phase.rate(self.fraction())))
+        for callback, state in zip(self.callbacks, callback_states, strict=bool(callback_states)):
+            callback.load_state_dict(state)
 
     def run(self) -> Carried:
         """Step until the budget is used up; hand on the operator, with averaged weights, and the optimizer's state.
@@ -131,6 +140,10 @@ class PhaseRun:
                     " the same command goes on from there"
                 )
         self._check_finite()
+        for callback in self.callbacks:
+            sentence = callback.end(self._seen(self.phase.rate(1.0)))
+            if sentence:
+                self.around.reporter.notice(sentence)
         if self.average is not None:
             self.average.copy_to(self.operator)
         self.clock.read(self.position)
@@ -139,7 +152,15 @@ class PhaseRun:
     def fraction(self) -> float:
         """How much of the budget is used."""
         p = self.position
-        return self.phase.fraction(steps=p.step, epochs=self.stream.epochs(p.step), seconds=p.phase_seconds)
+        return self.phase.fraction(
+            steps=p.step, epochs=self.stream.epochs(p.step), seconds=p.phase_seconds, flops=p.phase_flops
+        )
+
+    def _seen(self, rate: float, samples: int | None = None) -> Step:
+        """The step as callbacks see it."""
+        return Step(
+            self.operator, self.optimizer, self.position.step, self.fraction(), rate, samples or self.phase.batch_size
+        )
 
     def _unit(self) -> float | None:
         """The time in which the operator counts lead times."""
@@ -158,19 +179,24 @@ class PhaseRun:
         rate = phase.rate(before)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group[FACTOR]
-        losses = self._gradients()
+        losses = self._gradients(rate) if position.step_flops is not None else self._counted_gradients(rate)
         losses, stop = self._agree(losses)
+        for callback in self.callbacks:
+            callback.after_backward(self._seen(rate))
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, phase.clip or float("inf"))
         self.guard.watch(position.total_steps, losses, norm)
         if position.step % self.guard.every == 0:
             self._check_finite()
         self.optimizer.step()
+        for callback in self.callbacks:
+            callback.after_update(self._seen(rate))
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(self.operator)
         self.loss_sums += losses
         position.step += 1
         position.total_steps += 1
+        position.flops += position.step_flops or 0
         position.summed_steps += 1
         if fabric.world_size == 1:
             self.clock.read(position)
@@ -179,7 +205,16 @@ class PhaseRun:
             self._record(rate, norm, validated=validated)
         return stop
 
-    def _gradients(self) -> Tensor:
+    def _counted_gradients(self, rate: float) -> Tensor:
+        """The first step of a phase, which tells the operations of each; they are the same in all of them."""
+        with torch.compiler.set_stance("force_eager"), counted_flops() as count:
+            losses = self._gradients(rate)
+        self.position.step_flops = count()
+        if self.around.fabric.world_size > 1:
+            self.position.step_flops = int(total(self.around.fabric, torch.tensor(count(), device=losses.device)))
+        return losses
+
+    def _gradients(self, rate: float) -> Tensor:
         """Backpropagate the losses of this process's part of the batch; returns that part's share of each loss."""
         position, fabric, phase = self.position, self.around.fabric, self.phase
         rank, world = fabric.global_rank, fabric.world_size
@@ -203,6 +238,8 @@ class PhaseRun:
                 # Data parallelism averages the gradients of the processes, while the shares are to be summed.
                 fabric.backward(stacked.sum() * (share * world))
             shares += share * stacked.detach()
+            for callback in self.callbacks:
+                callback.after_piece(self._seen(rate, len(piece)))
         return shares
 
     def _batch(
@@ -267,9 +304,12 @@ class PhaseRun:
             "loss": sum(means),
             **{f"loss_{name}": mean for name, mean in zip(self.objective.names, means, strict=True)},
             "gradient_norm": float(norm),
+            "flops": position.flops,
             "seconds": position.seconds,
             "seconds_per_step": self.clock.since_last_row(position) / position.summed_steps,
         }
+        for callback in self.callbacks:
+            row |= callback.figures()
         if validated and position.last is not None:
             row["valid_relative_l2"] = position.last.relative_l2
             row["valid_relative_h1"] = position.last.relative_h1
@@ -289,6 +329,7 @@ class PhaseRun:
             optimizer=named_state(self.operator, self.optimizer),
             average=self.average,
             rows=self.around.table.rows,
+            callbacks=[callback.state_dict() for callback in self.callbacks],
         )
         self.around.store.write(state.to_dict(), phase=self.position.phase, step=self.position.step)
 

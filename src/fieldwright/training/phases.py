@@ -7,18 +7,28 @@ between phases.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_serializer, model_validator
-from torch import Tensor, nn
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    field_serializer,
+    model_validator,
+)
 
 from fieldwright.errors import InputError
 from fieldwright.training.batches import Samples
+from fieldwright.training.callbacks import Callback, build_callback
+from fieldwright.training.carried import Preparation, Prepare
 from fieldwright.training.objectives import Objective, build_objective
 from fieldwright.training.optimizers import OPTIMIZERS
 from fieldwright.training.parameter_groups import GroupRates
+from fieldwright.training.preparations import build_preparation
 from fieldwright.training.roll_out import RollOut
 from fieldwright.training.schedules import SCHEDULES
 from fieldwright.training.sources import FramePairs, LeadTimes, PairRule, Source, StoredSamples
@@ -27,27 +37,12 @@ from fieldwright.training.trajectories import Trajectories
 Precision = Literal["auto", "32", "bf16-mixed"]
 
 
-@dataclass
-class Carried:
-    """What goes from one phase to the next.
-
-    ``optimizer_state`` maps parameter names to the optimizer's tensors for them (``exp_avg``, ``exp_avg_sq``, ``step``
-    with AdamW). A `prepare` transform receives the state that the last phase ended with and returns the one to begin
-    with; an empty one is a fresh optimizer.
-    """
-
-    operator: nn.Module
-    optimizer_state: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-
-
-Prepare = Callable[[Carried], Carried]
-
-
 class Phase(BaseModel):
     """One phase of a training.
 
-    The budget is any of ``steps``, ``epochs`` and ``seconds``; the phase ends when the first is used up, and its
-    progress is the largest of used/limit. With ``seconds`` alone left out, a training is reproducible in all bits.
+    The budget is any of ``steps``, ``epochs``, ``flops`` and ``seconds``; the phase ends when the first is used up, and
+    its progress is the largest of used/limit. With ``seconds`` alone left out, a training is reproducible in all bits.
+    ``flops`` are those of forward and backward passes as `fieldwright.operators.flops` counts them.
 
     ``objective`` is a name ("l2", "h1", "l2+h1", "group-l1", ...), weights by name, or an `Objective`. ``pairs`` trains
     an operator for any lead time on pairs of states of trajectories, see `fieldwright.training.sources.FramePairs`;
@@ -65,7 +60,11 @@ class Phase(BaseModel):
 
     ``prepare`` is called before the phase begins, and again with an empty optimizer state when a killed run is
     resumed, to build the operator whose weights are then loaded. So the structure it builds may not depend on weights.
-    Its draws come from torch's default generator, which is seeded for it.
+    Its draws come from torch's default generator, which is seeded for it. A mapping such as ``{kind: freeze,
+    parameters: [layers.*]}`` names one of `fieldwright.training.preparations.PREPARATIONS`.
+
+    ``callbacks`` watch the steps or have a part in them, see `fieldwright.training.callbacks`: names, mappings with a
+    ``kind`` and settings, or callbacks. An operator may bring its own.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False)
@@ -82,6 +81,7 @@ class Phase(BaseModel):
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     steps: PositiveInt | None = None
     epochs: PositiveFloat | None = None
+    flops: PositiveFloat | None = None
     seconds: PositiveFloat | None = None
     batch_size: PositiveInt = 8
     accumulate: PositiveInt = 1
@@ -90,7 +90,8 @@ class Phase(BaseModel):
     precision: Precision = "32"
     compile: bool = False
     pretrained: str | None = None
-    prepare: Prepare | None = None
+    prepare: Annotated[Prepare | None, BeforeValidator(build_preparation)] = None
+    callbacks: tuple[str | dict[str, Any] | Callback, ...] = ()
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
@@ -101,20 +102,29 @@ class Phase(BaseModel):
             if name not in table:
                 raise ValueError(f"{what} '{name}'; allowed are {', '.join(table)}")
         build_objective(self.objective)
+        self.build_callbacks()
         return self
 
     @model_validator(mode="after")
     def _has_a_budget(self) -> Self:
-        if self.steps is None and self.epochs is None and self.seconds is None:
-            raise ValueError(f"phase '{self.name}' has no budget; give steps, epochs or seconds")
+        if all(limit is None for limit in (self.steps, self.epochs, self.flops, self.seconds)):
+            raise ValueError(f"phase '{self.name}' has no budget; give steps, epochs, flops or seconds")
         return self
 
     @field_serializer("objective", "prepare")
     def _code_by_name(self, value: Any) -> Any:
-        if value is None or isinstance(value, str | dict):
-            return value
-        named = value if hasattr(value, "__qualname__") else type(value)
-        return f"{named.__module__}:{named.__qualname__}"
+        return _plain(value)
+
+    @field_serializer("callbacks")
+    def _callbacks_by_name(self, values: tuple[Any, ...]) -> Any:
+        return [_plain(value) for value in values]
+
+    def build_callbacks(self) -> list[Callback]:
+        """Fresh callbacks, in the order in which they are called.
+
+        Errors: `InputError` or `RecipeError` for a name or setting that is not known.
+        """
+        return [build_callback(choice) for choice in self.callbacks]
 
     def source(self, samples: Samples) -> Source:
         """Where the phase draws its samples from.
@@ -145,9 +155,9 @@ class Phase(BaseModel):
             return FramePairs(samples, "next")  # the whole lead time in one step is not what is trained
         return FramePairs(samples, "later" if self.pairs == "all" else self.pairs)
 
-    def fraction(self, *, steps: int, epochs: float, seconds: float) -> float:
+    def fraction(self, *, steps: int, epochs: float, seconds: float, flops: float = 0.0) -> float:
         """How much of the budget is used, in [0, 1]: max of used/limit over the limits that are set."""
-        used = ((steps, self.steps), (epochs, self.epochs), (seconds, self.seconds))
+        used = ((steps, self.steps), (epochs, self.epochs), (seconds, self.seconds), (flops, self.flops))
         return min(max(amount / limit for amount, limit in used if limit is not None), 1.0)
 
     def rate(self, fraction: float) -> float:
@@ -155,8 +165,8 @@ class Phase(BaseModel):
         return self.learning_rate * SCHEDULES[self.schedule](fraction, self.warmup)
 
     def expected_steps(self, samples: int) -> int | None:
-        """How many steps the phase takes on ``samples`` samples, or None when time may end it."""
-        if self.seconds is not None:
+        """How many steps the phase takes on ``samples`` samples, or None when time or operations may end it."""
+        if self.seconds is not None or self.flops is not None:
             return None
         limits = [self.steps] if self.steps is not None else []
         if self.epochs is not None:
@@ -172,3 +182,13 @@ def lead_times(phases: Sequence[Phase], samples: Samples) -> LeadTimes | None:
         if phase.pairs is not None and isinstance(source, FramePairs):
             found.append(LeadTimes.of(source, steps=phase.roll_out.steps if phase.roll_out is not None else 1))
     return max(found, key=lambda times: times.longest, default=None)
+
+
+def _plain(value: Any) -> Any:
+    """A setting as plain values; code by its name."""
+    if value is None or isinstance(value, str | dict):
+        return value
+    if isinstance(value, Preparation):
+        return value.model_dump(mode="json")
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}:{named.__qualname__}"

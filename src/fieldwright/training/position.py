@@ -15,7 +15,8 @@ from fieldwright.training.prediction import ValidationErrors
 
 @dataclass
 class Position:
-    """Counters of a training. ``step`` and ``phase_seconds`` count within the phase, the others over all phases.
+    """Counters of a training. ``step``, ``phase_seconds`` and ``phase_flops`` count within the phase, the others over
+    all phases. ``step_flops`` are the operations of a step of the phase, None before its first.
 
     ``loss_sums`` are sums of each loss over the ``summed_steps`` steps since the last row of the metrics, and
     ``validated_step`` is the step of the phase at which validation last ran.
@@ -26,12 +27,18 @@ class Position:
     total_steps: int = 0
     phase_seconds: float = 0.0
     seconds: float = 0.0
+    step_flops: int | None = None
+    flops: int = 0
     loss_sums: list[float] = field(default_factory=list)
     summed_steps: int = 0
     validated_step: int = 0
     last: ValidationErrors | None = None
     best: ValidationErrors | None = None
     best_step: int = 0
+
+    @property
+    def phase_flops(self) -> int:
+        return self.step * (self.step_flops or 0)
 
     def validated(self, errors: ValidationErrors) -> None:
         """Take note of a validation; the best one is the one with the least relative L2 error."""
@@ -43,7 +50,7 @@ class Position:
         """Go to the start of the phase that follows."""
         self.phase += 1
         self.step = self.summed_steps = self.validated_step = 0
-        self.phase_seconds, self.loss_sums = 0.0, []
+        self.phase_seconds, self.step_flops, self.loss_sums = 0.0, None, []
 
 
 @dataclass
@@ -60,11 +67,12 @@ class TrainingState:
     optimizer: NamedState
     average: WeightAverage | None
     rows: list[Row]
+    callbacks: list[dict[str, Any]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Tensors and plain values only; tensors are shared, not copied."""
         return {
-            **{name: getattr(self, name) for name in ("identity", "operator", "optimizer", "rows")},
+            **{name: getattr(self, name) for name in ("identity", "operator", "optimizer", "rows", "callbacks")},
             "position": asdict(self.position),
             "average": vars(self.average) if self.average is not None else None,
         }
