@@ -1,7 +1,7 @@
 """How good a surrogate is, how well it knows its own error, and when it pays."""
 
 from fieldwright.analysis.break_even import break_even
-from fieldwright.analysis.data_plan import BackTest, DataPlan, back_tests, plan_data
+from fieldwright.analysis.data_plan import BackTest, DataPlan, back_tests, plan_data, value_of_pilot
 from fieldwright.analysis.equal_accuracy import SolverSpeed, SpeedComparison, compare_speed, loosest_tolerance
 from fieldwright.analysis.errors import ErrorSummary, FieldErrors, field_errors, representatives, summarise
 from fieldwright.analysis.estimates import EstimateQuality, estimate_quality
@@ -53,4 +53,5 @@ __all__ = [
     "representatives",
     "rollout_errors",
     "summarise",
+    "value_of_pilot",
 ]

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from fieldwright.analysis.scaling_laws import LEVEL, LearningCurve, Predicted, ScalingLaw, fit_scaling_law
 from fieldwright.errors import InputError
 
@@ -138,6 +140,26 @@ def back_tests(curve: LearningCurve, last: int = BACK_TESTS) -> tuple[BackTest, 
         predicted = fit_scaling_law(curve.below(size)).predict(size, runs=int(curve.runs[place]))
         found.append(BackTest(predicted, math.exp(curve.log_errors[place])))
     return tuple(found)
+
+
+def value_of_pilot(curve: LearningCurve, size: float, at: float) -> float:
+    """By what share one more run of ``size`` samples would narrow the interval at ``at`` samples.
+
+    The run is taken to come out as the law expects it; that the interval moves as well is left out.
+    """
+    law = fit_scaling_law(curve)
+    expected = math.log(law.predict(size).median)
+    place = curve.sizes == size
+    if place.any():
+        runs = curve.runs + place
+        errors = np.where(place, (curve.log_errors * curve.runs + expected) / runs, curve.log_errors)
+        added = LearningCurve(curve.sizes, errors, runs, curve.spread)
+    else:
+        order = np.argsort([*curve.sizes, size])
+        sizes, errors = (np.append(a, b)[order] for a, b in ((curve.sizes, size), (curve.log_errors, expected)))
+        added = LearningCurve(sizes, errors, np.append(curve.runs, 1)[order], curve.spread)
+    before, after = (math.log(p.high / p.low) for p in (law.predict(at), fit_scaling_law(added).predict(at)))
+    return 1 - after / before
 
 
 def _beyond_small_data(
