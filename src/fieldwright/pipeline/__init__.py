@@ -5,6 +5,7 @@ from fieldwright.pipeline.compare import Contest, compare, comparison_lines
 from fieldwright.pipeline.directory import RunDirectory
 from fieldwright.pipeline.environment import environment
 from fieldwright.pipeline.figures import figures, five_figures
+from fieldwright.pipeline.plan import Question, plan_facts, plan_target, planned_recipe
 from fieldwright.pipeline.predict import predict_file
 from fieldwright.pipeline.run import STAGES, RunSummary, run, summarise_run
 from fieldwright.pipeline.stages import estimate_stage, generate_stage, plain
@@ -12,6 +13,7 @@ from fieldwright.pipeline.stages import estimate_stage, generate_stage, plain
 __all__ = [
     "STAGES",
     "Contest",
+    "Question",
     "RunDirectory",
     "RunSummary",
     "compare",
@@ -23,6 +25,9 @@ __all__ = [
     "five_figures",
     "generate_stage",
     "plain",
+    "plan_facts",
+    "plan_target",
+    "planned_recipe",
     "predict_file",
     "report_again",
     "run",
