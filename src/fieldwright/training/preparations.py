@@ -8,8 +8,9 @@ from typing import Any
 from fieldwright.errors import InputError
 from fieldwright.settings import allowed, validate
 from fieldwright.training.carried import Freeze, Preparation, Prepare
+from fieldwright.training.growing import GROWTHS
 
-PREPARATIONS: dict[str, type[Preparation]] = {"freeze": Freeze}
+PREPARATIONS: dict[str, type[Preparation]] = {"freeze": Freeze, **GROWTHS}
 
 
 def build_preparation(choice: Prepare | Mapping[str, Any]) -> Prepare:
