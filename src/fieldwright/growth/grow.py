@@ -138,7 +138,7 @@ def probe_for(model: nn.Module) -> tuple[Tensor, ...] | None:
     settings = constructor_settings(model)
     generator = torch.Generator().manual_seed(0)
     if "in_channels" in settings:
-        shape = (2, settings["in_channels"], *(32,) * settings.get("dimension", 2))
+        shape = (1, settings["in_channels"], *(16,) * settings.get("dimension", 2))
         return (torch.randn(shape, generator=generator, dtype=torch.float64),)
     if "vocab_size" in settings:
         return (torch.randint(settings["vocab_size"], (2, 8), generator=generator),)
