@@ -38,6 +38,9 @@ class LatentSpectralOperator(nn.Module, StoredOperator):
     ``tokens``             latent tokens M of a patch (4)
     ``bases``              bases N of the trigonometric series (12), 2 or more
     ``heads``              heads of the attention (8)
+    ``depth``              spectral blocks on each scale, one after the other (1)
+    ``blended``            each spectral block's change of the field times a learned factor that starts at 1; blocks
+                           that growth adds start at 0
     ``projection``         hidden width of the last perceptron (128)
     ``norm``               "batch" as published (default), whose running statistics lag behind the weights early in
                            training, or "group": each sample by itself, for batches of one; on Darcy flow at 32 x 32
@@ -80,6 +83,8 @@ class LatentSpectralOperator(nn.Module, StoredOperator):
         tokens: int = 4,
         bases: int = 12,
         heads: int = 8,
+        depth: int = 1,
+        blended: bool = False,
         projection: int = 128,
         norm: str = "batch",
         coordinates: bool = True,
@@ -91,7 +96,7 @@ class LatentSpectralOperator(nn.Module, StoredOperator):
         recompute: bool = False,
     ) -> None:
         super().__init__()
-        check_counts(in_channels=in_channels, out_channels=out_channels, projection=projection)
+        check_counts(in_channels=in_channels, out_channels=out_channels, projection=projection, depth=depth)
         if dimension not in (1, 2, 3):
             raise InputError(f"dimension: {dimension}; allowed are 1, 2 and 3")
         if centring not in CENTRINGS:
@@ -111,6 +116,8 @@ class LatentSpectralOperator(nn.Module, StoredOperator):
             tokens=tokens,
             bases=bases,
             heads=heads,
+            depth=depth,
+            blended=blended,
             norm=norm,
             align_corners=align_corners,
             activation=activation_by_name(activation),

@@ -52,6 +52,8 @@ class LatentSpectralNetwork(nn.Module):
         tokens: int,
         bases: int,
         heads: int,
+        depth: int = 1,
+        blended: bool = False,
         norm: str,
         align_corners: bool,
         activation: Activation,
@@ -65,16 +67,24 @@ class LatentSpectralNetwork(nn.Module):
             return DoubleConvolution(inner, outer, walls, norm=norm, activation=activation)
 
         self.down = nn.ModuleList(double(a, b) for a, b in zip([width, *widths[:-1]], widths, strict=True))
-        self.blocks = nn.ModuleList(SpectralBlock(c, patch, tokens=tokens, bases=bases, heads=heads) for c in widths)
+        # One block of every scale, then the second ones: so a block has the same name whatever the depth.
+        self.blocks = nn.ModuleList(
+            SpectralBlock(c, patch, tokens=tokens, bases=bases, heads=heads) for c in widths * depth
+        )
+        self.blend = nn.Parameter(torch.ones(scales * depth)) if blended else None
         self.up = nn.ModuleList(
             double(2 * c, below) for c, below in zip(widths[:-1], [width, *widths[:-2]][: scales - 1], strict=True)
         )
 
     def forward(self, v: Float[Tensor, "batch width *space"]) -> Float[Tensor, "batch width *space"]:
         features = []
-        for scale, (down, block) in enumerate(zip(self.down, self.blocks, strict=True)):
+        for scale, down in enumerate(self.down):
             v = self._call(down, self._pool(v) if scale else v)
-            features.append(self._call(block, v))
+            w = v
+            for number in range(scale, len(self.blocks), len(self.down)):
+                y = self._call(self.blocks[number], w)
+                w = y if self.blend is None else torch.lerp(w.to(y.dtype), y, self.blend[number].to(y.dtype))
+            features.append(w)
         v = features.pop()
         for skip, up in zip(reversed(features), reversed(self.up), strict=True):
             v = self._call(up, torch.cat((skip, self._upsample(v, tuple(skip.shape[2:]))), 1))

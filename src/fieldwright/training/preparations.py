@@ -9,12 +9,14 @@ from fieldwright.errors import InputError
 from fieldwright.settings import allowed, validate
 from fieldwright.training.carried import Freeze, Preparation, Prepare
 from fieldwright.training.ghost_norm import GhostNorm
+from fieldwright.training.growing import GROWTHS
 from fieldwright.training.task_phases import BeginTask
 
 PREPARATIONS: dict[str, type[Preparation]] = {
     "freeze": Freeze,
     "ghost-norm": GhostNorm,
     "task": BeginTask,
+    **GROWTHS,
 }
 
 
