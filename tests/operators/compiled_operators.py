@@ -1,4 +1,4 @@
-"""Every operator compiled without a graph break, on two grids, exported and stored; a script, named ones only with arguments.
+"""Every operator compiled without a graph break, on two grids, exported and stored; a script, its arguments names.
 
 It runs in a process of its own, because the compiler cannot trace the checks of shapes that the tests run under.
 """
