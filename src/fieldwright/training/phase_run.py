@@ -86,6 +86,7 @@ class PhaseRun:
         if phase.batch_size < fabric.world_size:
             raise InputError(f"phase '{phase.name}': batch_size {phase.batch_size} for {fabric.world_size} processes")
         self.phase, self.operator, self.position, self.around = phase, carried.operator, position, around
+        self.lineage = carried.lineage
         objective = build_objective(phase.objective)
         self.objective = objective if phase.roll_out is None else RolledOut(objective, phase.roll_out)
         self.operator.to(fabric.device).train()
@@ -147,7 +148,7 @@ class PhaseRun:
         if self.average is not None:
             self.average.copy_to(self.operator)
         self.clock.read(self.position)
-        return Carried(self.operator, named_state(self.operator, self.optimizer))
+        return Carried(self.operator, named_state(self.operator, self.optimizer), self.lineage)
 
     def fraction(self) -> float:
         """How much of the budget is used."""
@@ -330,6 +331,7 @@ class PhaseRun:
             average=self.average,
             rows=self.around.table.rows,
             callbacks=[callback.state_dict() for callback in self.callbacks],
+            lineage=self.lineage,
         )
         self.around.store.write(state.to_dict(), phase=self.position.phase, step=self.position.step)
 
