@@ -5,6 +5,8 @@ from fieldwright.growth.depth import RandomBlocks, Stack, Zero
 from fieldwright.growth.grow import Grown, Growth, Schedule, grow, output_change
 from fieldwright.growth.orders import connection_rate, order_of_blocks, parse_order
 from fieldwright.growth.plan import Axis, Copy, Draw, GrowthPlan, StateRule, TensorMap
+from fieldwright.growth.scales import Levels, Modes
+from fieldwright.growth.width import Widen
 
 __all__ = [
     "Axis",
@@ -14,11 +16,14 @@ __all__ = [
     "Grown",
     "Growth",
     "GrowthPlan",
+    "Levels",
+    "Modes",
     "RandomBlocks",
     "Schedule",
     "Stack",
     "StateRule",
     "TensorMap",
+    "Widen",
     "Zero",
     "connection_rate",
     "grow",

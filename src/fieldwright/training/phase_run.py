@@ -87,6 +87,7 @@ class PhaseRun:
         if phase.batch_size < fabric.world_size:
             raise InputError(f"phase '{phase.name}': batch_size {phase.batch_size} for {fabric.world_size} processes")
         self.phase, self.operator, self.position, self.around = phase, carried.operator, position, around
+        self.lineage = carried.lineage
         objective = build_objective(phase.objective)
         if phase.gradient_noise:
             objective = NoisyGradients(objective, phase.gradient_noise)
@@ -150,7 +151,7 @@ class PhaseRun:
             if sentence:
                 self.around.reporter.notice(sentence)
         self.clock.read(self.position)
-        return Carried(self.operator, named_state(self.operator, self.optimizer))
+        return Carried(self.operator, named_state(self.operator, self.optimizer), self.lineage)
 
     def fraction(self) -> float:
         """How much of the budget is used."""
@@ -334,6 +335,7 @@ class PhaseRun:
             average=self.average,
             rows=self.around.table.rows,
             callbacks=[callback.state_dict() for callback in self.callbacks],
+            lineage=self.lineage,
         )
         self.around.store.write(state.to_dict(), phase=self.position.phase, step=self.position.step)
 
