@@ -5,6 +5,7 @@ from fieldwright.pipeline.compare import Contest, compare, comparison_lines
 from fieldwright.pipeline.directory import RunDirectory
 from fieldwright.pipeline.environment import environment
 from fieldwright.pipeline.figures import figures, five_figures
+from fieldwright.pipeline.merge import RunMerge, merge_runs
 from fieldwright.pipeline.predict import predict_file
 from fieldwright.pipeline.run import STAGES, RunSummary, run, summarise_run
 from fieldwright.pipeline.stages import estimate_stage, generate_stage, plain
@@ -13,6 +14,7 @@ __all__ = [
     "STAGES",
     "Contest",
     "RunDirectory",
+    "RunMerge",
     "RunSummary",
     "compare",
     "comparison_lines",
@@ -22,6 +24,7 @@ __all__ = [
     "figures",
     "five_figures",
     "generate_stage",
+    "merge_runs",
     "plain",
     "predict_file",
     "report_again",

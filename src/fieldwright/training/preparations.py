@@ -8,8 +8,9 @@ from typing import Any
 from fieldwright.errors import InputError
 from fieldwright.settings import allowed, validate
 from fieldwright.training.carried import Freeze, Preparation, Prepare
+from fieldwright.training.merged_members import MergeMembers
 
-PREPARATIONS: dict[str, type[Preparation]] = {"freeze": Freeze}
+PREPARATIONS: dict[str, type[Preparation]] = {"freeze": Freeze, "merge": MergeMembers}
 
 
 def build_preparation(choice: Prepare | Mapping[str, Any]) -> Prepare:

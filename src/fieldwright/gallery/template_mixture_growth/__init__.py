@@ -4,5 +4,6 @@ Source: Pham, Teterwak, Nelson, Plummer, "MixtureGrowth: Growing Neural Networks
 WACV 2024 (arXiv 2311.04251).
 """
 
- 
+from fieldwright.gallery.template_mixture_growth.measure import reproduce_template_mixture_growth
 
+__all__ = ["reproduce_template_mixture_growth"]
