@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fieldwright.errors import InputError
-from fieldwright.growth.blocks import LAYERS, layouts, widened
+from fieldwright.growth.members import LAYERS, layouts, widened
 from fieldwright.growth.templates import template_layers
 
 PROBE_POINTS = 32

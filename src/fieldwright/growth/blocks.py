@@ -1,234 +1,199 @@
-"""How the channels of several members lie in one wider network.
+"""Where a model keeps its alike blocks, and how the same model with another number of them is built.
 
-A tensor of M members of equal shape becomes a tensor of the wider network, axis by axis:
-
-    input and output channels grow   W = [[W_00, W_01, ..], [W_10, W_11, ..], ..],  members on the diagonal
-    output channels alone            W = [W_0; W_1; ..]                             the first layer, biases, norms
-    input channels alone             W = [W_0, W_1, ..]                             the last layer: a sum over members
-
-Which axis holds which channels is a property of the kind of layer, `LAYERS`; which of them grow shows when the shapes
-of member and target are compared. Where a layer reads channels that several fields were joined from (the skips of a
-U-Net), the members take turns within each part.
-
-Source: Pham et al., "MixtureGrowth", WACV 2024, section 3 (the layout of two members).
+A model of the user's takes part by a method ``growing_blocks() -> Sequence[Blocks]`` and a method
+``rebuilt(**settings) -> nn.Module``. Models of Hugging Face transformers are known by what they have: a ``config`` with
+``num_hidden_layers`` and a list of blocks in one of the usual places.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fieldwright.errors import InputError
-from fieldwright.operators.branch_trunk import BranchTrunk
-from fieldwright.operators.channels import ChannelMixing
-from fieldwright.operators.convolution import Convolution, Prolongation
-from fieldwright.operators.spectral import SpectralConvolution
-
-LAYERS: dict[type[nn.Module], tuple[int, int]] = {
-    nn.Linear: (0, 1),
-    nn.Conv1d: (0, 1),
-    nn.Conv2d: (0, 1),
-    nn.Conv3d: (0, 1),
-    nn.ConvTranspose1d: (1, 0),
-    nn.ConvTranspose2d: (1, 0),
-    nn.ConvTranspose3d: (1, 0),
-    ChannelMixing: (0, 1),
-    Convolution: (0, 1),
-    Prolongation: (1, 0),
-    SpectralConvolution: (-1, -3),  # modes, in, (real, imaginary), out
-}
-"""The axes of output and input channels of the tensor ``weight``, by kind of layer."""
-
-
-@runtime_checkable
-class Joining(Protocol):
-    """A module with weights that meet channels joined from several fields."""
-
-    def channel_parts(self) -> Mapping[tuple[str, int], Sequence[int]]:
-        """The sizes of the parts, by name of the weight and axis."""
-        ...
+from fieldwright.operators import (
+    FourierOperator,
+    LatentSpectralOperator,
+    MultigridOperator,
+    OperatorTransformer,
+    ResNet,
+)
+from fieldwright.operators.store import StoredOperator
 
 
 @dataclass(frozen=True)
-class BlockLayout:
-    """Where ``members`` tensors of one shape go in a tensor of the wider network.
+class Blocks:
+    """A list of blocks that can be repeated, in units of ``period`` blocks.
 
-    ``outer``, ``inner``              axes of output and input channels that grow, not negative; None: does not grow
-    ``outer_parts``, ``inner_parts``  sizes of the parts that such an axis of a member is joined from; (): one part
+    ``name``     what it is called: "layers", or "level 0" of a transformer with several
+    ``lists``    paths of the module or parameter lists that a block has an entry in
+    ``count``    blocks of the model that can be repeated
+    ``first``    blocks before them that cannot, such as one from inputs to hidden channels
+    ``period``   blocks of a unit; only whole units are repeated
+    ``ends``     beginnings of the names, within a block, of the tensors whose factor is one of its residual branches
+    ``gains``    the parameter of `blended` operators that holds a factor for each block
+    ``last_differs``  whether the last block is applied in another way than the others
+    ``setting``  the constructor's argument that counts the blocks, and the ``place`` in it where it is a list
     """
 
-    members: int
-    outer: int | None = None
-    inner: int | None = None
-    outer_parts: tuple[int, ...] = ()
-    inner_parts: tuple[int, ...] = ()
+    name: str
+    lists: tuple[str, ...]
+    count: int
+    setting: str
+    first: int = 0
+    period: int = 1
+    ends: tuple[str, ...] = ()
+    gains: str = ""
+    last_differs: bool = False
+    place: int | None = None
 
-    @property
-    def grid(self) -> tuple[int, ...]:
-        """Rows and columns of blocks: (M, M), (M,), or () of a tensor that does not grow."""
-        return (self.members,) * ((self.outer is not None) + (self.inner is not None))
+    def block_of(self, name: str) -> tuple[str, int, str] | None:
+        """(list, number from 0 among those that repeat, rest) of a tensor's name; None where it is in none of them."""
+        for path in self.lists:
+            if name.startswith(path + "."):
+                number, _, rest = name[len(path) + 1 :].partition(".")
+                if number.isdigit() and int(number) >= self.first:
+                    return path, int(number) - self.first, rest
+        return None
 
-    @property
-    def sums(self) -> bool:
-        """Whether the layer sums over members: input channels grow and output channels do not."""
-        return self.inner is not None and self.outer is None
+    def name_of(self, path: str, number: int, rest: str) -> str:
+        """The inverse of `block_of`."""
+        return f"{path}.{number + self.first}" + (f".{rest}" if rest else "")
 
-    def assemble(self, blocks: Tensor) -> Tensor:
-        """(*grid, *shape of a member) -> the wider tensor."""
-        axes = [axis for axis in (self.outer, self.inner) if axis is not None]
-        for place in reversed(range(len(axes))):
-            # The axis of blocks goes in front of the axis of channels that it lengthens.
-            at = place + axes[place]
-            blocks = blocks.movedim(place, at).flatten(at, at + 1)
-        for axis, parts in ((self.outer, self.outer_parts), (self.inner, self.inner_parts)):
-            if axis is not None and len(parts) > 1 and self.members > 1:
-                blocks = blocks.index_select(axis, self._turns(parts).to(blocks.device))
-        return blocks
-
-    def diagonal(self, tensors: Sequence[Tensor], fill: float = 0.0) -> Tensor:
-        """The wider tensor with the members' on the diagonal, and ``fill`` between them."""
-        stacked = torch.stack(list(tensors))
-        if len(self.grid) < 2:
-            return self.assemble(stacked)
-        blocks = stacked.new_full((self.members, *stacked.shape), fill)
-        rows = torch.arange(self.members)
-        blocks[rows, rows] = stacked
-        return self.assemble(blocks)
-
-    def _turns(self, parts: Sequence[int]) -> Tensor:
-        whole = torch.arange(self.members * sum(parts)).reshape(self.members, -1)
-        return torch.cat([part.flatten() for part in whole.split(list(parts), dim=1)])
+    def ends_branch(self, rest: str) -> bool:
+        """Whether a factor of this tensor of a block is one of a residual branch."""
+        return any(rest == end or rest.startswith(end + ".") for end in self.ends)
 
 
-def layouts(member: nn.Module, target: nn.Module, members: int) -> dict[str, BlockLayout]:
-    """The layout of every tensor of the state, by name; parametrizations must have been removed from both.
+LANGUAGE_MODELS: dict[str, tuple[str, ...]] = {
+    "model.layers": ("self_attn.o_proj", "mlp.down_proj"),
+    "transformer.h": ("attn.c_proj", "mlp.c_proj"),
+    "gpt_neox.layers": ("attention.dense", "mlp.dense_4h_to_h"),
+    "model.decoder.layers": ("self_attn.out_proj", "fc2"),
+}
+"""Usual places of the blocks of language models, with the last linear maps of their residual branches."""
 
-    Errors: `InputError` for tensors that the one has and the other lacks, an axis that is neither as long as the
-    member's nor ``members`` times as long, and axes that grow in a layer of a kind that is not in `LAYERS`.
+
+def growing_blocks(model: nn.Module) -> list[Blocks]:
+    """The lists of blocks of a model.
+
+    Errors: `InputError` for a model that is wrapped or compiled, or has none that is known.
     """
-    theirs, ours = member.state_dict(), target.state_dict()
-    for name in sorted(theirs.keys() ^ ours.keys()):
-        raise InputError(f"merge: '{name}' is in {'the members' if name in theirs else 'the target'} only")
-    parts = {
-        (f"{prefix}{'.' if prefix else ''}{name}", axis): tuple(sizes)
-        for prefix, module in member.named_modules()
-        if isinstance(module, Joining)
-        for (name, axis), sizes in module.channel_parts().items()
-    }
-    found = {}
-    for name, tensor in theirs.items():
-        shape, wide = tensor.shape, ours[name].shape
-        grown = {axis for axis, (a, b) in enumerate(zip(shape, wide, strict=False)) if a != b}
-        if len(shape) != len(wide) or any(wide[axis] != members * shape[axis] for axis in grown):
-            raise InputError(
-                f"merge: '{name}' has the shape {tuple(shape)} in {members} members and {tuple(wide)} in the target;"
-                f" every axis of channels has to be {members} times as long"
+    check_plain(model)
+    own = getattr(model, "growing_blocks", None)
+    if own is not None:
+        return list(own())
+    settings = constructor_settings(model)
+    if isinstance(model, FourierOperator):
+        lists = ("spectral", "skips", "mixers", "gates")
+        return [Blocks("layers", lists, len(model.spectral), "layers", gains="blend", last_differs=True)]
+    if isinstance(model, MultigridOperator):
+        # The first one leads from the inputs to the hidden channels and is not repeated.
+        return [Blocks("layers", ("cycles", "mixing"), len(model.cycles) - 1, "layers", first=1, gains="blend")]
+    if isinstance(model, LatentSpectralOperator):
+        count = len(model.network.blocks)
+        return [Blocks("depth", ("network.blocks",), count, "depth", period=model.scales, gains="network.blend")]
+    if isinstance(model, OperatorTransformer):
+        levels = len(model.residual_blocks)
+        return [
+            Blocks(
+                f"level {level}",
+                (f"encoder.layers.{level}.blocks", f"decoder.layers.{levels - 1 - level}.blocks"),
+                len(model.encoder["layers"][level].blocks),  # type: ignore[index]
+                "depths",
+                period=2,
+                ends=("layernorm_before", "layernorm_after"),
+                place=level,
             )
-        outer, inner = _axes(member, name, len(shape), grown)
-        found[name] = BlockLayout(
-            members,
-            outer,
-            inner,
-            () if outer is None else parts.get((name, outer), ()),
-            () if inner is None else parts.get((name, inner), ()),
+            for level in range(levels)
+        ]
+    if isinstance(model, ResNet):
+        return [Blocks("blocks", ("blocks",), len(model.blocks), "blocks", ends=("maps.1",))]
+    if "num_hidden_layers" in settings:
+        for path, ends in LANGUAGE_MODELS.items():
+            try:
+                found = model.get_submodule(path)
+            except AttributeError:
+                continue
+            period = _period(settings.get("layer_types"))
+            return [Blocks("layers", (path,), len(found), "num_hidden_layers", period=period, ends=ends)]  # type: ignore[arg-type]
+    raise InputError(
+        f"growth: {type(model).__name__} has no list of blocks that is known; give it a method growing_blocks()"
+    )
+
+
+def constructor_settings(model: nn.Module) -> dict[str, Any]:
+    """The arguments with which a model of ours, or of Hugging Face transformers, was built; of others none."""
+    if isinstance(model, StoredOperator):
+        return dict(model._hub_mixin_config or {})  # type: ignore[arg-type]
+    config = getattr(model, "config", None)
+    if hasattr(config, "num_hidden_layers"):
+        listed = config.to_dict() if hasattr(config, "to_dict") else dict(vars(config))
+        return {**listed, "num_hidden_layers": config.num_hidden_layers}  # type: ignore[union-attr]
+    return {}
+
+
+def rebuilt(model: nn.Module, settings: Mapping[str, Any], *, seed: int) -> nn.Module:
+    """A freshly built model like this one but for some constructor arguments, on its device and in its precision.
+
+    Errors: `InputError` for a model that does not know how it was built.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if hasattr(model, "rebuilt"):
+            fresh: nn.Module = model.rebuilt(**settings)  # type: ignore[operator]
+        elif isinstance(model, StoredOperator):
+            fresh = type(model)(**{**constructor_settings(model), **settings})  # type: ignore[assignment]
+        elif constructor_settings(model):
+            config = copy.deepcopy(model.config)
+            for name, value in settings.items():
+                setattr(config, name, value)
+            fresh = type(model)(config)
+            if hasattr(model, "generation_config"):
+                fresh.generation_config = copy.deepcopy(model.generation_config)
+        else:
+            raise InputError(
+                f"growth: {type(model).__name__} does not know how it was built; give it a method rebuilt()"
+            )
+    kept = next(model.parameters())
+    return fresh.to(kept.device, kept.dtype).train(model.training)
+
+
+def check_plain(model: nn.Module) -> None:
+    """Errors: `InputError` for a model that is wrapped for several processes or compiled."""
+    compiled = getattr(model, "_compiled_call_impl", None) is not None
+    kinds = [cls.__name__ for cls in type(model).__mro__]
+    wrappers = ("DistributedDataParallel", "DataParallel", "FullyShardedDataParallel", "FSDPModule", "OptimizedModule",
+                "_FabricModule")  # fmt: skip
+    found = next((kind for kind in kinds if kind in wrappers), "compiled module" if compiled else None)
+    if found is not None:
+        raise InputError(
+            f"growth: the model is wrapped ({found}); unwrap it, grow the module within, wrap the grown one and build"
+            " its optimizer"
         )
+
+
+def chosen(lists: Sequence[Blocks], part: str | None) -> list[Blocks]:
+    """The list of this name, or all.
+
+    Errors: `InputError` for a name that is not there.
+    """
+    if part is None:
+        return list(lists)
+    found = [blocks for blocks in lists if blocks.name == part]
+    if not found:
+        raise InputError(f"growth: part '{part}'; there are {', '.join(blocks.name for blocks in lists)}")
     return found
 
 
-def _axes(member: nn.Module, name: str, rank: int, grown: set[int]) -> tuple[int | None, int | None]:
-    """The growing axes of output and input channels of a tensor."""
-    owner, _, own = name.rpartition(".")
-    module = member.get_submodule(owner)
-    if isinstance(module, BranchTrunk) and own == "weights":
-        return None, next(iter(grown), None)
-    if own == "weight":
-        for kind, axes in LAYERS.items():
-            if isinstance(module, kind):
-                outer, inner = (axis % rank for axis in axes)
-                if grown <= {outer, inner}:
-                    return (outer if outer in grown else None), (inner if inner in grown else None)
-    if len(grown) > 1:
-        raise InputError(f"merge: '{name}' of {type(module).__name__}: which of its axes are channels is not known")
-    return next(iter(grown), None), None
-
-
-def widened(module: nn.Module, members: int) -> nn.Module:
-    """A module of the same make with ``members`` times the channels inside, its weights drawn afresh.
-
-    An operator of ours is built from its settings, of which its class names those that count channels
-    (``channel_settings``). Of any other module the layers of `LAYERS` and the norms are exchanged: all grow but for
-    the inputs of the first and the outputs of the last, in the order in which the module registers them.
-
-    Errors: `InputError` for an operator that does not say what to widen, a module without two layers, and norms over
-    all channels.
-    """
-    settings = getattr(module, "_hub_mixin_config", None)
-    if settings is not None:
-        names = getattr(type(module), "channel_settings", ())
-        if not names:
-            raise InputError(f"merge: {type(module).__name__} does not say which of its settings count channels")
-        wide = type(module)(**{k: v * members if k in names else v for k, v in settings.items()})
-        return wide.to(next(module.parameters())).train(module.training)
-    return _exchanged(module, members)
-
-
-def _exchanged(module: nn.Module, members: int) -> nn.Module:
-    wide = copy.deepcopy(module)
-    layers = [name for name, layer in wide.named_modules() if isinstance(layer, (nn.Linear, *CONVOLUTIONS))]
-    if len(layers) < 2:
-        raise InputError(f"merge: {type(module).__name__} has {len(layers)} layers; two or more have channels between")
-    for name, layer in list(wide.named_modules()):
-        first, last = name == layers[0], name == layers[-1]
-        replacement = _wider(layer, 1 if first else members, 1 if last else members, members)
-        if replacement is not None:
-            wide.set_submodule(name, replacement.to(next(module.parameters())))
-    return wide.train(module.training)
-
-
-CONVOLUTIONS = (
-    nn.Conv1d,
-    nn.Conv2d,
-    nn.Conv3d,
-    nn.ConvTranspose1d,
-    nn.ConvTranspose2d,
-    nn.ConvTranspose3d,
-)
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
-
-def _wider(layer: nn.Module, inner: int, outer: int, members: int) -> nn.Module | None:
-    if isinstance(layer, nn.Linear):
-        return nn.Linear(inner * layer.in_features, outer * layer.out_features, bias=layer.bias is not None)
-    if isinstance(layer, CONVOLUTIONS):
-        transposed = {"output_padding": layer.output_padding} if layer.transposed else {}
-        groups = layer.groups if layer.groups == 1 else math.gcd(inner, outer) * layer.groups
-        return type(layer)(
-            inner * layer.in_channels,
-            outer * layer.out_channels,
-            layer.kernel_size,  # type: ignore[arg-type]
-            stride=layer.stride,  # type: ignore[arg-type]
-            padding=layer.padding,  # type: ignore[arg-type]
-            dilation=layer.dilation,  # type: ignore[arg-type]
-            groups=groups,
-            bias=layer.bias is not None,
-            padding_mode=layer.padding_mode,
-            **transposed,  # type: ignore[arg-type]
-        )
-    if isinstance(layer, BATCH_NORMS):
-        return type(layer)(
-            members * layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats
-        )
-    if isinstance(layer, nn.GroupNorm):
-        return nn.GroupNorm(members * layer.num_groups, members * layer.num_channels, layer.eps, layer.affine)
-    if isinstance(layer, (nn.LayerNorm, nn.RMSNorm)):
-        raise InputError(
-            f"merge: {type(layer).__name__} takes its statistics over the channels of all members; use group norm with"
-            " groups for each member, or give a target and verify='report' to accept what changes"
-        )
-    return None
+def _period(kinds: Sequence[str] | None) -> int:
+    """The shortest period of a list of kinds of layers."""
+    if not kinds:
+        return 1
+    n = len(kinds)
+    return next(p for p in range(1, n + 1) if n % p == 0 and list(kinds) == list(kinds[:p]) * (n // p))

@@ -28,7 +28,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fieldwright.errors import InputError
-from fieldwright.growth.blocks import BATCH_NORMS, BlockLayout, layouts, widened
+from fieldwright.growth.members import BATCH_NORMS, BlockLayout, layouts, widened
+from fieldwright.growth.plan import SECOND_MOMENTS, NamedState
 from fieldwright.growth.templates import (
     TEMPLATES,
     attach,
@@ -43,7 +44,6 @@ from fieldwright.growth.templates import (
 Cross = Literal["zero", "orthogonal", "copy", "random"]
 Combination = Literal["mean", "sum"]
 Verify = Literal["require", "report"]
-NamedState = dict[str, dict[str, Tensor]]
 
 TOLERANCE = 1e-10
 """Relative difference in float64 from the mean of the members that counts as none; `ROUNDINGS` of coarser weights."""
@@ -55,8 +55,6 @@ ALIKE = 0.99
 
 PROBE_POINTS = 32
 """Points per axis of the noise on which a merge is verified."""
-
-SECOND_MOMENTS = ("exp_avg_sq", "max_exp_avg_sq")
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def merge(
 ) -> Merged:
     """Merge ``members`` of equal architecture into ``target``, whose weights are replaced, or into a new network.
 
-    ``target``     a network with M times the channels and the same names; None: `fieldwright.growth.blocks.widened`
+    ``target``     a network with M times the channels and the same names; None: `fieldwright.growth.members.widened`
     ``templates``  K per member: the wider weights are made of them, which members that are no mixtures get with an
                    exact start; None: plain weights, block-diagonal
     ``cross``      coefficients between members: "zero" (the exact start), "orthogonal" to those that the row of blocks

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from fieldwright.errors import InputError
-from fieldwright.growth.blocks import LAYERS, BlockLayout
+from fieldwright.growth.members import LAYERS, BlockLayout
 
 Start = Literal["exact", "fresh"]
 TEMPLATES, COEFFICIENTS = "original0", "original1"

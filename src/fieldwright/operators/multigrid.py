@@ -45,6 +45,8 @@ class MultigridOperator(nn.Module, StoredOperator):
     ``activation``         "gelu", "relu", "silu", "tanh" or "identity"
     ``members``            operators that this one is merged from (1): the inputs enter so many times, because the first
                            V-cycle corrects its own copy of them
+    ``blended``            v_l = v_{l-1} + γ_l (layer_l(v_{l-1}) - v_{l-1}) for l > 1, with a learned γ_l that
+                           starts at 1; layers that growth adds start at 0
 
     The weights are stencils in grid units: on another resolution than the trained one the operator runs, but is another
     operator (13 % apart between 64² and 128², untrained). So it is ``grid_bound``: a surrogate brings its inputs to the
@@ -77,6 +79,7 @@ class MultigridOperator(nn.Module, StoredOperator):
         vanish_at_walls: bool = False,
         activation: str = "gelu",
         members: int = 1,
+        blended: bool = False,
     ) -> None:
         super().__init__()
         check_counts(in_channels=in_channels, out_channels=out_channels, width=width, layers=layers, levels=levels)
@@ -107,6 +110,7 @@ class MultigridOperator(nn.Module, StoredOperator):
         )
         mix = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dimension - 1]
         self.mixing = nn.ModuleList(mix(a, b, 1) for a, b in itertools.pairwise(channels))
+        self.blend = nn.Parameter(torch.ones(layers - 1)) if blended else None
         self.head = nn.Linear(width, out_channels, bias=False)
 
     def forward(
@@ -115,8 +119,13 @@ class MultigridOperator(nn.Module, StoredOperator):
         """The output fields on the grid of the inputs; ``lead_time`` must be None (the operator is a steady one)."""
         check_inputs(inputs, self.in_channels, self.dimension, lead_time)
         v = channels_innermost(torch.cat((inputs,) * self.members, 1) if self.members > 1 else inputs)
-        for cycle, mixing in zip(self.cycles, self.mixing, strict=True):
-            v = self.activation(mixing(v).add_(cycle(v)))
+        for layer, (cycle, mixing) in enumerate(zip(self.cycles, self.mixing, strict=True)):
+            y = self.activation(mixing(v).add_(cycle(v)))
+            v = (
+                y
+                if self.blend is None or layer == 0
+                else torch.lerp(v.to(y.dtype), y, self.blend[layer - 1].to(y.dtype))
+            )
         # A matrix product on the channels-innermost storage: a convolution to one channel would hand its gradient back
         # with channels first, and every step before it would pay for copies. Never in bfloat16: rounding each point of
         # the output to 8 bits on its own is noise of the grid's wavelength, which the H1 norm sees most.

@@ -6,6 +6,7 @@ from fieldwright.pipeline.directory import RunDirectory
 from fieldwright.pipeline.environment import environment
 from fieldwright.pipeline.figures import figures, five_figures
 from fieldwright.pipeline.merge import RunMerge, merge_runs
+from fieldwright.pipeline.plan import Question, plan_facts, plan_target, planned_recipe
 from fieldwright.pipeline.predict import predict_file
 from fieldwright.pipeline.run import STAGES, RunSummary, run, summarise_run
 from fieldwright.pipeline.stages import estimate_stage, generate_stage, plain
@@ -13,6 +14,7 @@ from fieldwright.pipeline.stages import estimate_stage, generate_stage, plain
 __all__ = [
     "STAGES",
     "Contest",
+    "Question",
     "RunDirectory",
     "RunMerge",
     "RunSummary",
@@ -26,6 +28,9 @@ __all__ = [
     "generate_stage",
     "merge_runs",
     "plain",
+    "plan_facts",
+    "plan_target",
+    "planned_recipe",
     "predict_file",
     "report_again",
     "run",

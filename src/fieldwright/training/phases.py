@@ -23,7 +23,8 @@ from pydantic import (
 
 from fieldwright.errors import InputError
 from fieldwright.training.batches import Samples
-from fieldwright.training.callbacks import Callback, build_callback
+from fieldwright.training.callback import Callback
+from fieldwright.training.callbacks import build_callback
 from fieldwright.training.carried import Preparation, Prepare
 from fieldwright.training.objectives import Objective, build_objective
 from fieldwright.training.optimizers import OPTIMIZERS
@@ -50,6 +51,7 @@ class Phase(BaseModel):
     outputs, see `fieldwright.training.roll_out.RollOut`. ``warmup`` is the fraction of the
     budget over which the learning rate rises. ``batch_size`` counts the samples of a step over all processes, and
     ``accumulate`` splits each process's part into so many pieces, to save memory. ``clip`` bounds the gradient's norm.
+    ``gradient_noise`` is the deviation of random weights of the losses, see `fieldwright.training.gradient_noise`.
     ``ema`` is the decay of an average of the weights, which the operator holds when the phase ends. ``precision``
     concerns the operator's forward and backward pass; losses are float32 always. "auto" is bfloat16 where the device
     multiplies it faster than float32 and the operator says that it gains by it (``bfloat16_pays``), else float32.
@@ -63,7 +65,7 @@ class Phase(BaseModel):
     Its draws come from torch's default generator, which is seeded for it. A mapping such as ``{kind: freeze,
     parameters: [layers.*]}`` names one of `fieldwright.training.preparations.PREPARATIONS`.
 
-    ``callbacks`` watch the steps or have a part in them, see `fieldwright.training.callbacks`: names, mappings with a
+    ``callbacks`` watch the steps or have a part in them, see `fieldwright.training.callback`: names, mappings with a
     ``kind`` and settings, or callbacks. An operator may bring its own.
     """
 
@@ -85,6 +87,7 @@ class Phase(BaseModel):
     seconds: PositiveFloat | None = None
     batch_size: PositiveInt = 8
     accumulate: PositiveInt = 1
+    gradient_noise: Annotated[float, Field(ge=0)] = 0.0
     clip: PositiveFloat | None = 1.0
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     precision: Precision = "32"

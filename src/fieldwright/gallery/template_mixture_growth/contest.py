@@ -18,7 +18,7 @@ from fieldwright.datasets import Normalizer
 from fieldwright.gallery.race import predict
 from fieldwright.grids import Grid
 from fieldwright.growth import materialise, merge, templated
-from fieldwright.growth.blocks import layouts
+from fieldwright.growth.members import layouts
 from fieldwright.norms import relative_l2
 from fieldwright.operators import step_flops
 from fieldwright.problems import Burgers
