@@ -1,7 +1,7 @@
 """Training: a list of phases, one loop that runs, checkpoints and resumes them all."""
 
 from fieldwright.training.batches import Batch, Normalization, Samples, TensorSamples
-from fieldwright.training.callbacks import Callback, Step
+from fieldwright.training.callback import Callback, Step
 from fieldwright.training.carried import Carried, Freeze, Preparation
 from fieldwright.training.channel_layout import ChannelLayout
 from fieldwright.training.data import TrainingData
