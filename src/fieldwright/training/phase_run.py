@@ -33,7 +33,7 @@ from fieldwright.training.guard import FiniteGuard
 from fieldwright.training.interruption import StopRequest, TrainingStopped
 from fieldwright.training.metrics import MetricsTable, Row
 from fieldwright.training.objectives import build_objective
-from fieldwright.training.optimizers import OPTIMIZERS, load_named_state, named_state, trainable
+from fieldwright.training.optimizers import build_optimizer, load_named_state, named_state, trainable
 from fieldwright.training.parameter_groups import FACTOR, optimizer_groups
 from fieldwright.training.phases import Phase, lead_times
 from fieldwright.training.position import Position, TrainingState
@@ -99,7 +99,7 @@ class PhaseRun:
         module: Any = torch.compile(self.operator) if phase.compile else self.operator
         self.wrapped = fabric.setup_module(module)
         groups = optimizer_groups(self.operator, phase.groups, phase.weight_decay)
-        self.optimizer = OPTIMIZERS[phase.optimizer](groups, phase.learning_rate, phase.weight_decay)
+        self.optimizer = build_optimizer(phase.optimizer, groups, phase.learning_rate, phase.weight_decay)
         load_named_state(self.operator, self.optimizer, carried.optimizer_state)
         self.average = average
         if average is not None:
