@@ -21,6 +21,7 @@ from fieldwright.gallery.multionet import reproduce_multionet
 from fieldwright.gallery.operator_transformer import reproduce_operator_transformer
 from fieldwright.gallery.page import Claim, Reproduction, Table, verdict, write_page
 from fieldwright.gallery.spectral_refiner import reproduce_spectral_refiner
+from fieldwright.gallery.template_mixture_growth import reproduce_template_mixture_growth
 from fieldwright.progress import SILENT, Reporter
 from fieldwright.settings import allowed
 
@@ -67,6 +68,10 @@ GALLERY: dict[str, Entry] = {
     "poseidon-operator-transformer": Entry(
         "Poseidon: the published network digit by digit; training on all pairs of states against the first alone",
         reproduce_operator_transformer,
+    ),
+    "template-mixture-growth": Entry(
+        "MixtureGrowth: two half-width networks merged into a whole one, against scratch, Net2Net and their average",
+        reproduce_template_mixture_growth,
     ),
 }
 

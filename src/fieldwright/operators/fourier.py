@@ -54,6 +54,8 @@ class FourierOperator(nn.Module, StoredOperator):
     Errors: `InputError` for an argument or input that cannot be used.
     """
 
+    channel_settings = ("width",)
+
     def __init__(
         self,
         in_channels: int,
