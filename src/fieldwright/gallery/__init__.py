@@ -14,6 +14,7 @@ from pathlib import Path
 from fieldwright.errors import InputError
 from fieldwright.gallery.data_free_mesh_mover import reproduce_data_free_mesh_mover
 from fieldwright.gallery.depth_stacking import reproduce_depth_stacking
+from fieldwright.gallery.dynamic_sparse import reproduce_continual_learning
 from fieldwright.gallery.krylov_recycling import reproduce_krylov_recycling
 from fieldwright.gallery.latent_spectral_model import reproduce_latent_spectral_model
 from fieldwright.gallery.multigrid_neural_operator import reproduce_multigrid_neural_operator
@@ -44,6 +45,10 @@ GALLERY: dict[str, Entry] = {
     "depth-stacking": Entry(
         "G_stack: a language model and an operator transformer grown from shallow ones, against scratch at equal loss",
         reproduce_depth_stacking,
+    ),
+    "dynamic-sparse-continual-learning": Entry(
+        "DST: one network learns four equations, then ten digits, and forgets none by a bit; what that costs",
+        reproduce_continual_learning,
     ),
     "krylov-recycling": Entry(
         "SKR: sorted systems solved by GCRO-DR; where the published gain over GMRES comes from, and what is left of it",
