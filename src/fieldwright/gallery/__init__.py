@@ -19,6 +19,7 @@ from fieldwright.gallery.multigrid_neural_operator import reproduce_multigrid_ne
 from fieldwright.gallery.multionet import reproduce_multionet
 from fieldwright.gallery.operator_transformer import reproduce_operator_transformer
 from fieldwright.gallery.page import Claim, Reproduction, Table, verdict, write_page
+from fieldwright.gallery.scaling_laws import reproduce_scaling_laws
 from fieldwright.gallery.spectral_refiner import reproduce_spectral_refiner
 from fieldwright.progress import SILENT, Reporter
 from fieldwright.settings import allowed
@@ -62,6 +63,10 @@ GALLERY: dict[str, Entry] = {
     "poseidon-operator-transformer": Entry(
         "Poseidon: the published network digit by digit; training on all pairs of states against the first alone",
         reproduce_operator_transformer,
+    ),
+    "scaling-laws": Entry(
+        "Errors of more data forecast from pilots: how often intervals hold, on synthetic and real curves",
+        reproduce_scaling_laws,
     ),
 }
 
