@@ -194,7 +194,7 @@ def test_recipe_of_the_plan_is_the_safe_one(planned):
     assert (recipe.data.train, recipe.training.steps) == (plan.safe.samples, plan.safe.updates)
     assert recipe.operator.settings["width"] == plan.safe.width
     assert (recipe.training.seconds, recipe.training.epochs) == (None, None)
-    with pytest.raises(InputError, match="No plan for 5.0"):
+    with pytest.raises(InputError, match="No plan for 5"):
         planned_recipe(QUESTION, dataclasses.replace(plan, safe=None))
 
 
