@@ -21,6 +21,7 @@ from fieldwright.gallery.multigrid_neural_operator import reproduce_multigrid_ne
 from fieldwright.gallery.multionet import reproduce_multionet
 from fieldwright.gallery.operator_transformer import reproduce_operator_transformer
 from fieldwright.gallery.page import Claim, Reproduction, Table, verdict, write_page
+from fieldwright.gallery.scaling_laws import reproduce_scaling_laws
 from fieldwright.gallery.spectral_refiner import reproduce_spectral_refiner
 from fieldwright.gallery.template_mixture_growth import reproduce_template_mixture_growth
 from fieldwright.progress import SILENT, Reporter
@@ -77,6 +78,10 @@ GALLERY: dict[str, Entry] = {
     "template-mixture-growth": Entry(
         "MixtureGrowth: two half-width networks merged into a whole one, against scratch, Net2Net and their average",
         reproduce_template_mixture_growth,
+    ),
+    "scaling-laws": Entry(
+        "Errors of more data forecast from pilots: how often intervals hold, on synthetic and real curves",
+        reproduce_scaling_laws,
     ),
 }
 
