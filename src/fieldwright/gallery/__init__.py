@@ -17,6 +17,7 @@ from fieldwright.gallery.depth_stacking import reproduce_depth_stacking
 from fieldwright.gallery.dynamic_sparse import reproduce_continual_learning
 from fieldwright.gallery.krylov_recycling import reproduce_krylov_recycling
 from fieldwright.gallery.latent_spectral_model import reproduce_latent_spectral_model
+from fieldwright.gallery.lion_k import reproduce_lion_k
 from fieldwright.gallery.multigrid_neural_operator import reproduce_multigrid_neural_operator
 from fieldwright.gallery.multionet import reproduce_multionet
 from fieldwright.gallery.operator_transformer import reproduce_operator_transformer
@@ -58,6 +59,10 @@ GALLERY: dict[str, Entry] = {
     "latent-spectral-model": Entry(
         "LSM: a U-Net with latent tokens in its skips, against a plain U-Net and an FNO in the same time",
         reproduce_latent_spectral_model,
+    ),
+    "lion-k": Entry(
+        "Lion-K: what weight decay makes of a momentum's sign; signs, spectra, boxes against AdamW, Muon, clamping",
+        reproduce_lion_k,
     ),
     "multigrid-neural-operator": Entry(
         "MgNO: a learned V-cycle inverts the Laplacian; a race against FNO and a U-Net on Darcy; exact periodicity",
