@@ -39,8 +39,12 @@ class Callback:
     def begin(self, step: Step) -> None:
         """Before the first step of the phase, and again when a training is resumed, then before `load_state_dict`."""
 
+    def pieces(self, index: int) -> int:
+        """The least number of pieces that it needs this process's part of step ``index`` to come in."""
+        return 1
+
     def after_piece(self, step: Step) -> None:
-        """After the backward pass of each of the ``accumulate`` pieces of this process; gradients add up over them."""
+        """After the backward pass of each piece of this process's part of the batch; gradients add up over them."""
 
     def after_backward(self, step: Step) -> None:
         """With the gradients of the whole batch, before they are clipped."""
