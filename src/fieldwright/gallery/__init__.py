@@ -14,6 +14,7 @@ from pathlib import Path
 from fieldwright.errors import InputError
 from fieldwright.gallery.data_free_mesh_mover import reproduce_data_free_mesh_mover
 from fieldwright.gallery.krylov_recycling import reproduce_krylov_recycling
+from fieldwright.gallery.large_batch import reproduce_large_batch
 from fieldwright.gallery.latent_spectral_model import reproduce_latent_spectral_model
 from fieldwright.gallery.multigrid_neural_operator import reproduce_multigrid_neural_operator
 from fieldwright.gallery.multionet import reproduce_multionet
@@ -42,6 +43,10 @@ GALLERY: dict[str, Entry] = {
     "krylov-recycling": Entry(
         "SKR: sorted systems solved by GCRO-DR; where the published gain over GMRES comes from, and what is left of it",
         reproduce_krylov_recycling,
+    ),
+    "large-batch-regime": Entry(
+        "Large batches: what closes the gap to small ones, which batch pays, how weights diffuse",
+        reproduce_large_batch,
     ),
     "latent-spectral-model": Entry(
         "LSM: a U-Net with latent tokens in its skips, against a plain U-Net and an FNO in the same time",
