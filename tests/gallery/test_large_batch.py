@@ -18,7 +18,7 @@ RIGHT = (0.96, 0.70, 0.82, 0.15, 0.83, 0.82, 0.95, 0.965, 0.96)
 ERROR = (0.04, 0.20, 0.10, 0.50, 0.06, 0.03, 0.025)
 PLANS = [
     glyphs.Finish(plan.name, seed, 16, right, 1.0)
-    for plan, right in zip(glyphs.plans(512), RIGHT, strict=True)
+    for plan, right in zip(glyphs.plans(256), RIGHT, strict=True)
     for seed in (0, 1)
 ]
 PHASES = [
@@ -36,7 +36,7 @@ def failed(plans=PLANS, phases=PHASES, knees=KNEES, walked=WALKS) -> list[str]:
 
 
 def right(place: int, value: float) -> list[glyphs.Finish]:
-    name = glyphs.plans(512)[place].name
+    name = glyphs.plans(256)[place].name
     return [dataclasses.replace(f, accuracy=value) if f.name == name else f for f in PLANS]
 
 
@@ -76,9 +76,9 @@ def test_the_law_of_steps_is_found_again() -> None:
 
 
 def test_the_plans_have_the_updates_that_their_names_say() -> None:
-    small = glyphs.small_regime(1024, 8)
-    updates = [plan.regime(small, 512, 1024).updates for plan in glyphs.plans(512)]
-    assert updates == [512, 16, 16, 16, 16, 16, 64, 512, 512]
+    small = glyphs.small_regime(512, 8)
+    updates = [plan.regime(small, 256, 512).updates for plan in glyphs.plans(256)]
+    assert updates == [256, 16, 16, 16, 16, 16, 64, 256, 256]
     samples = [phase.expected_steps(1024) for phase in burgers_map.phases(FULL).values()]
     assert samples == [1920, 60, 60, 60, 480, 480, 1920]
 

@@ -88,8 +88,8 @@ def phases(effort: Effort) -> dict[str, Phase]:
         warmup=0.0,
         clip=None,
     )
-    large = small.model_copy(update={"batch_size": effort.large})
-    eightfold = min(math.log(8) / math.log(effort.large / SMALL), 1.0)
+    large = small.model_copy(update={"batch_size": effort.map_batch})
+    eightfold = min(math.log(8) / math.log(effort.map_batch / SMALL), 1.0)
 
     def same_rate(updates: float) -> Phase:
         moved = Transfer(from_batch=SMALL, updates=updates)(large)
@@ -97,7 +97,7 @@ def phases(effort: Effort) -> dict[str, Phase]:
 
     return {
         f"batch {SMALL}": small,
-        f"batch {effort.large}, same rate": large,
+        f"batch {effort.map_batch}, same rate": large,
         "+ square-root rate": Transfer(from_batch=SMALL, updates=0.0)(large),
         "+ linear rate": Transfer(from_batch=SMALL, updates=0.0, rule="linear")(large),
         "8 times the epochs, same rate": same_rate(eightfold),

@@ -203,9 +203,9 @@ def compare_plans(effort: Effort, reporter: Reporter) -> list[Finish]:
     small = small_regime(effort.glyphs, effort.glyph_epochs)
     finishes = []
     for seed in effort.seeds:
-        for plan in plans(effort.large):
+        for plan in plans(effort.glyph_batch):
             start = time.thread_time()
-            regime = plan.regime(small, effort.large, effort.glyphs)
+            regime = plan.regime(small, effort.glyph_batch, effort.glyphs)
             trained = descend(network(seed), train, regime, seed=seed, ghosts=plan.ghosts, noise=plan.noise)
             seconds = time.thread_time() - start
             finishes.append(Finish(plan.name, seed, regime.updates, accuracy(trained, test), seconds))
@@ -228,9 +228,9 @@ class Walk:
 
 def walks(effort: Effort, reporter: Reporter) -> list[Walk]:
     """Distances for small and large batches on noisier digits, which are not learnt before the walk ends."""
-    train = draw_glyphs(effort.glyphs, noise=0.35, seed=2)
+    train = draw_glyphs(effort.walk_glyphs, noise=0.35, seed=2)
     found = []
-    large = min(256, effort.glyphs)
+    large = min(256, effort.walk_glyphs)
     for seed in effort.few_seeds:
         for name, batch, rate in (
             (f"batch {SMALL}", SMALL, RATE),

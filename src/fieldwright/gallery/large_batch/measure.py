@@ -40,7 +40,8 @@ def page(
         source=(
             "E. Hoffer, I. Hubara, D. Soudry, *Train longer, generalize better: closing the generalization gap in "
             "large batch training of neural networks*, NeurIPS 2017, "
-            "[arXiv 1705.08741](https://arxiv.org/abs/1705.08741); S. McCandlish, J. Kaplan, D. Amodei and others, *An empirical model of large-batch training*, 2018, "
+            "[arXiv 1705.08741](https://arxiv.org/abs/1705.08741); "
+            "S. McCandlish, J. Kaplan, D. Amodei and others, *An empirical model of large-batch training*, 2018, "
             "[arXiv 1812.06162](https://arxiv.org/abs/1812.06162)."
         ),
         introduction=INTRODUCTION,
@@ -112,7 +113,7 @@ def phase_table(finishes: Sequence[burgers_map.Finish], effort: Effort) -> Table
             f"u at 0 to u at {burgers_map.PROBLEM.duration:g}, viscosity {burgers_map.PROBLEM.viscosity:g}, "
             f"{burgers_map.POINTS} points, {effort.maps} training and {burgers_map.TEST} test samples; a perceptron "
             f"64-128-128-64, AdamW, cosine, rate {burgers_map.RATE:g} for batches of {burgers_map.SMALL}, "
-            f"{effort.map_epochs} epochs unless said otherwise, batch {effort.large} below the first row. The phases "
+            f"{effort.map_epochs} epochs unless said otherwise, batch {effort.map_batch} below the first row. The phases "
             f"are those that `training.transfer` makes of the first. Median over {len(effort.few_seeds)} seeds."
         ),
         rows=rows,
@@ -175,7 +176,7 @@ def claims(
 ) -> list[Claim]:
     """The statements that the page is there to bear out."""
     right = {name: _median(f.accuracy for f in plans if f.name == name) for name in {f.name for f in plans}}
-    small, same, root, linear, ghost, _, _, adapted, _ = (right[plan.name] for plan in glyphs.plans(effort.large))
+    small, same, root, linear, ghost, _, _, adapted, _ = (right[plan.name] for plan in glyphs.plans(effort.glyph_batch))
     error = {name: _median(f.error for f in phases if f.name == name) for name in {f.name for f in phases}}
     b_small, b_same, b_root, b_linear, _, b_eight, _ = (error[name] for name in burgers_map.phases(effort))
     ratios = [knee.critical / knee.scale.value for knee in knees]
