@@ -8,6 +8,7 @@ from fieldwright.training.data import TrainingData
 from fieldwright.training.devices import launch_fabric
 from fieldwright.training.interruption import TrainingStopped
 from fieldwright.training.loop import TrainingSummary, train
+from fieldwright.training.merged_members import MergeMembers
 from fieldwright.training.metrics import tensorboard_loggers
 from fieldwright.training.monge_ampere import MongeAmpere, monitor_data
 from fieldwright.training.objectives import Objective, RelativeError
@@ -27,6 +28,7 @@ __all__ = [
     "Freeze",
     "GroupRates",
     "LeadTimes",
+    "MergeMembers",
     "MongeAmpere",
     "Normalization",
     "Objective",

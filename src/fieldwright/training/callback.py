@@ -53,7 +53,9 @@ class Callback:
         """After the optimizer has moved the weights; the gradients are still there, clipped."""
 
     def end(self, step: Step) -> str | None:
-        """After the last step of the phase; a sentence for the user, or None."""
+        """After the last step of the phase, with the averaged weights in the operator where there is an average; a
+        sentence for the user, or None.
+        """
 
     def figures(self) -> Mapping[str, float]:
         """The figures of a row of ``metrics.csv``, by `columns`; one may be left out."""
