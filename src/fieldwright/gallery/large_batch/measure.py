@@ -113,8 +113,8 @@ def phase_table(finishes: Sequence[burgers_map.Finish], effort: Effort) -> Table
             f"u at 0 to u at {burgers_map.PROBLEM.duration:g}, viscosity {burgers_map.PROBLEM.viscosity:g}, "
             f"{burgers_map.POINTS} points, {effort.maps} training and {burgers_map.TEST} test samples; a perceptron "
             f"64-128-128-64, AdamW, cosine, rate {burgers_map.RATE:g} for batches of {burgers_map.SMALL}, "
-            f"{effort.map_epochs} epochs unless said otherwise, batch {effort.map_batch} below the first row. The phases "
-            f"are those that `training.transfer` makes of the first. Median over {len(effort.few_seeds)} seeds."
+            f"{effort.map_epochs} epochs unless said otherwise, batch {effort.map_batch} below the first row. The "
+            f"phases are those that `training.transfer` makes of the first. Median over {len(effort.few_seeds)} seeds."
         ),
         rows=rows,
     )
