@@ -130,7 +130,9 @@ class Transfer(BaseModel):
             length = samples / phase.batch_size / steps if samples and steps else 0.0
             warmup = max(warmup, warmup_share(1 / epochs if epochs else length))
         decay, optimizer = phase.weight_decay, phase.optimizer
-        if (optimizer if isinstance(optimizer, str) else optimizer["kind"]) != "adam":  # whose decay is part of the gradient that it normalises
+        if (
+            optimizer if isinstance(optimizer, str) else optimizer["kind"]
+        ) != "adam":  # whose decay is part of the gradient that it normalises
             decay *= phase.learning_rate / (rate * grown)
         return phase.model_copy(
             update={
