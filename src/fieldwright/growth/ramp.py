@@ -19,8 +19,8 @@ from fieldwright.growth.plan import GrowthPlan
 class Ramp:
     """The factors of the blocks that a plan of `RandomBlocks` made, on a grown model; it starts at c = 0.
 
-    Where a block has a learned gain the ramp sets it, and leaves it to the optimizer at the end; elsewhere the output of
-    the map that ends a branch is multiplied, without a trace in the weights.
+    Where a block has a learned gain the ramp sets it, and leaves it to the optimizer at the end; elsewhere the output
+    of the map that ends a branch is multiplied, without a trace in the weights.
 
     ``steps``  updates after which the blocks count in full
 
