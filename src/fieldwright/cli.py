@@ -37,6 +37,11 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:0, 
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no notices.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on the last line of stdout.")]
 
+BudgetSeconds = Annotated[float, typer.Option("--budget-seconds", help="Of all pilots with their data.")]
+MaxSamples = Annotated[
+    int | None, typer.Option("--max-samples", help="Training samples of the largest pilot.", show_default=False)
+]
+
 INTERRUPTED = 130
 STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
 
@@ -47,6 +52,12 @@ def run(
     overrides: Overrides = None,
     out: Out = None,
     seed: Seed = None,
+    target: Annotated[
+        float | None,
+        typer.Option("--target", help="Plan for this error first (see `plan`), then follow.", show_default=False),
+    ] = None,
+    budget_seconds: BudgetSeconds = 600.0,
+    max_samples: MaxSamples = None,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: Json = False,
@@ -54,6 +65,19 @@ def run(
     """Generate data, train, evaluate and report: the whole recipe. The same command continues an unfinished run."""
     from fieldwright.pipeline import figures, five_figures
 
+    if target is not None:
+        _run_for_target(
+            recipe,
+            tuple(_with_seed(overrides or [], seed)),
+            target,
+            out,
+            budget_seconds=budget_seconds,
+            max_samples=max_samples,
+            device=device,
+            quiet=quiet,
+            as_json=as_json,
+        )
+        return
     summary = _do_stages(recipe, overrides, out, seed, device, quiet, until="report")
     if summary is not None:
         _print(figures(summary), five_figures(summary), as_json=as_json)
@@ -339,6 +363,84 @@ def compare(
     _print(facts, "\n".join([*comparison_lines(comparison), f"Report: {facts['report']}"]), as_json=as_json)
 
 
+@app.command(epilog="Example: fieldwright plan darcy --target 0.01 --budget-seconds 1800")
+def plan(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    target: Annotated[float, typer.Option("--target", help="Median relative L2 error on the test split.")] = 0.01,
+    budget_seconds: BudgetSeconds = 600.0,
+    max_samples: MaxSamples = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of the best model at each size.")] = 1,
+    device_name: Annotated[
+        str | None, typer.Option("--device-name", help="Say also how long training takes there.", show_default=False)
+    ] = None,
+    device_ratio: Annotated[
+        float | None,
+        typer.Option("--device-ratio", help="How many times faster a step is there.", show_default=False),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Answer although a check refuses.")] = False,
+    out: Out = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Say how many samples, what model and how long a target error takes, from small pilots. The same command
+    continues."""
+    from fieldwright.pipeline import Question, plan_facts, plan_target
+    from fieldwright.recipe import recipe_name
+
+    question = Question(
+        recipe,
+        target,
+        tuple(_with_seed(overrides or [], seed)),
+        budget_seconds=budget_seconds,
+        max_samples=max_samples,
+        seeds=seeds,
+        device_name=device_name,
+        device_ratio=device_ratio,
+        force=force,
+    )
+    directory = out or Path("runs") / f"plan-{recipe_name(recipe)}"
+    answer = plan_target(question, directory, device=device, reporter=_reporter(quiet))
+    facts = {**plan_facts(answer), "directory": str(directory), "report": str(directory / "report.html")}
+    _print(facts, "\n".join([*answer.lines, f"Report: {facts['report']}"]), as_json=as_json)
+
+
+@app.command(epilog="Example: fieldwright merge runs/a runs/b --out runs/ab --fine-tune 500")
+def merge(
+    members: Annotated[list[Path], typer.Argument(metavar="RUN RUN", help="Trained runs of one problem and operator.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The run to make.", show_default="runs/FIRST-SECOND")
+    ] = None,
+    fine_tune: Annotated[int, typer.Option("--fine-tune", min=0, help="Steps of training after the merge.")] = 0,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option("--learning-rate", help="Of the fine-tuning.", show_default="0.3 of the members'"),
+    ] = None,
+    templates: Annotated[
+        int | None,
+        typer.Option("--templates", min=1, help="Templates that make the weights meanwhile.", show_default="none"),
+    ] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Merge trained surrogates into one of their total width, which begins as their mean."""
+    from fieldwright.pipeline import merge_runs
+
+    merged = merge_runs(
+        members,
+        out or Path("runs") / "-".join(member.resolve().name for member in members),
+        fine_tune=fine_tune,
+        learning_rate=learning_rate,
+        templates=templates,
+        device=device,
+        reporter=_reporter(quiet),
+    )
+    _print(merged.to_dict(), merged.sentence, as_json=as_json)
+
+
 @app.command(epilog="Example: fieldwright doctor")
 def doctor(as_json: Json = False) -> None:
     """Check versions, threads, compiler cache, disk, accelerator and browser."""
@@ -417,6 +519,41 @@ def _do_stages(
     chosen = load_recipe(recipe, _with_seed(overrides or [], seed))
     directory = out or Path("runs") / recipe_name(recipe)
     return pipeline.run(chosen, directory, device=device, until=until, reporter=_reporter(quiet))
+
+
+def _run_for_target(
+    recipe: str,
+    overrides: tuple[str, ...],
+    target: float,
+    out: Path | None,
+    *,
+    budget_seconds: float,
+    max_samples: int | None,
+    device: str,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    from fieldwright import pipeline
+    from fieldwright.recipe import recipe_name
+
+    question = pipeline.Question(recipe, target, overrides, budget_seconds=budget_seconds, max_samples=max_samples)
+    directory = out or Path("runs") / recipe_name(recipe)
+    reporter = _reporter(quiet)
+    answer = pipeline.plan_target(
+        question, directory.with_name(f"plan-{directory.name}"), device=device, reporter=reporter
+    )
+    reporter.notice("\n".join(answer.lines))
+    chosen = pipeline.planned_recipe(question, answer)
+    summary = pipeline.run(chosen, directory, device=device, reporter=reporter)
+    if summary is None:
+        return
+    facts = {**pipeline.figures(summary), "target": target, "plan": pipeline.plan_facts(answer)}
+    facts["target_reached"] = facts["median_relative_l2"] <= target
+    said = (
+        f"Target {100 * target:.3g} %: {'reached' if facts['target_reached'] else 'MISSED'},"
+        f" {100 * facts['median_relative_l2']:.3g} % measured"
+    )
+    _print(facts, f"{pipeline.five_figures(summary)}\n{said}", as_json=as_json)
 
 
 def _pairs(options: list[str]) -> dict[str, str]:

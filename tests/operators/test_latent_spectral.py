@@ -7,7 +7,8 @@ from torch.nn import functional
 from fieldwright.errors import InputError
 from fieldwright.grids import Boundary
 from fieldwright.operators import LatentSpectralOperator, build_operator, parameter_count
-from fieldwright.operators.latent_spectral_network import scale_widths
+from fieldwright.operators.latent_spectral_network import BatchNormalisation, scale_widths
+from fieldwright.training.lion_k import LionK
 
 
 def small(**settings) -> LatentSpectralOperator:
@@ -53,6 +54,17 @@ def test_matches_the_published_network_evaluated_layer_by_layer():
     y = functional.gelu(functional.conv2d(y, operator.hidden.weight[..., None, None], operator.hidden.bias))
     expected = functional.conv2d(y, operator.head.weight[..., None, None], operator.head.bias)
     assert torch.allclose(operator(x), expected, rtol=0, atol=1e-12)
+
+
+def test_batch_normalisation_is_the_usual_one_and_takes_one_value_a_channel_by_the_running_statistics():
+    ours, usual = BatchNormalisation(3).double(), torch.nn.BatchNorm2d(3).double()
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    assert torch.equal(ours(x), usual(x))
+    assert torch.equal(ours.running_var, usual.running_var)
+    assert torch.equal(ours.eval()(x), usual.eval()(x))
+    single, before = x[:1, :, :1, :1], ours.running_mean.clone()
+    assert torch.equal(ours.train()(single), usual(single))
+    assert torch.equal(ours.running_mean, before)
 
 
 def test_upsampling_between_centres_is_linear_and_wraps_around_periodic_axes():
@@ -141,9 +153,9 @@ def test_overfits_one_batch():
     torch.manual_seed(0)
     operator = LatentSpectralOperator(1, 1, width=16, scales=3, patch=3, heads=4)
     x, y = torch.randn(2, 2, 1, 12, 12)
-    optimizer = torch.optim.Adam(operator.parameters(), lr=3e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 300)
-    for _ in range(300):
+    optimizer = LionK(operator.parameters(), lr=3e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 100)
+    for _ in range(100):
         optimizer.zero_grad()
         loss = (operator(x) - y).square().mean() / y.square().mean()
         loss.backward()

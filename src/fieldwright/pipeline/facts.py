@@ -58,15 +58,22 @@ def learning_curve(file: Path) -> list[dict[str, float | None]]:
     Errors: `DataError` when it cannot be read.
     """
     names = {"step": "step", "loss": "train_loss", "valid_relative_l2": "valid_l2"}
-    optional = {"constraint_excess": "constraint_excess"}
     try:
         with file.open(newline="", encoding="utf-8") as lines:
             table = csv.DictReader(lines)
             if not set(names) <= set(table.fieldnames or ()):
                 raise ValueError(f"no columns {', '.join(names)}")
             rows = list(table)
-        wanted = names | {theirs: ours for theirs, ours in optional.items() if theirs in (table.fieldnames or ())}
-        return [{ours: float(row[theirs]) if row[theirs] else None for theirs, ours in wanted.items()} for row in rows]
+        # Runs of before have no operations, and few log a constraint.
+        further = {name: name for name in ("flops", "constraint_excess") if name in (table.fieldnames or ())}
+        order = {phase: float(number) for number, phase in enumerate(dict.fromkeys(row.get("phase") for row in rows))}
+        return [
+            {
+                **{ours: float(row[theirs]) if row[theirs] else None for theirs, ours in (names | further).items()},
+                "phase": order[row.get("phase")],
+            }
+            for row in rows
+        ]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{file}: not the learning curve of a run: {first_line(error)}") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fieldwright.datasets.cost import CostModel, estimate_cost
 from fieldwright.datasets.generate import check_room
 from fieldwright.datasets.settle import sample_bytes
 from fieldwright.errors import FieldwrightError, InputError, RecipeError
+from fieldwright.growth import materialise
 from fieldwright.operators import ForeignOperator, build_operator, load_pretrained
 from fieldwright.operators.foreign import grid_taken_instead
 from fieldwright.pipeline.directory import RunDirectory
@@ -24,8 +26,10 @@ from fieldwright.progress import Reporter
 from fieldwright.recipe import Recipe
 from fieldwright.settings import first_line
 from fieldwright.surrogate import Surrogate
-from fieldwright.training import ChannelLayout, TrainingData, TrainingSummary, lead_times, train
+from fieldwright.training import ChannelLayout, Phase, TensorSamples, TrainingData, TrainingSummary, lead_times, train
+from fieldwright.training.batches import Samples
 from fieldwright.training.parameter_groups import optimizer_groups
+from fieldwright.training.trajectories import TensorTrajectories
 
 FITTED_SAMPLES = 4096
 """Normalisation is fitted to the first so many training samples: more would not change it noticeably."""
@@ -111,18 +115,23 @@ def estimate_stage(
 
 
 def train_stage(
-    recipe: Recipe, work: RunDirectory, *, device: str, reporter: Reporter
+    recipe: Recipe, work: RunDirectory, *, device: str, reporter: Reporter, trajectories: int | None = None
 ) -> tuple[Surrogate, TrainingSummary]:
-    """Train the operator on the stored samples, from the last checkpoint if there is one."""
+    """Train the operator on the stored samples, from the last checkpoint if there is one.
+
+    ``trajectories`` is the number of samples, of a problem in time of trajectories, that are trained on: the first so
+    many. None: all.
+    """
     problem = recipe.build_problem()
     train_split, valid_split = (FieldDataset(work.dataset, split) for split in ("train", "valid"))
-    fitted = train_split.batch(range(min(len(train_split), FITTED_SAMPLES)))
+    phases = recipe.training.to_phases()
+    samples = train_split if trajectories is None else _first(train_split, trajectories, phases)
+    fitted = samples.batch(range(min(len(samples), FITTED_SAMPLES)))
     inputs, outputs = (
         Normalizer.fit(fields, names=names)
         for fields, names in zip(fitted, (train_split.input_names, train_split.output_names), strict=True)
     )
-    phases = recipe.training.to_phases()
-    timed = lead_times(phases, train_split)
+    timed = lead_times(phases, samples)
     if timed is not None:
         # A state is the same field before and after any lead time, and at no lead time the very same numbers.
         outputs = inputs.first(len(problem.outputs))
@@ -130,14 +139,23 @@ def train_stage(
     summary = train(
         operator,
         phases,
-        TrainingData(train_split, valid_split, inputs, outputs, problem.grid, ChannelLayout.of(problem)),
+        TrainingData(samples, valid_split, inputs, outputs, problem.grid, ChannelLayout.of(problem)),
         directory=work.path,
         seed=recipe.seed,
         device=device,
         symmetries=problem.symmetries() if recipe.training.augment else (),
         reporter=reporter,
     )
-    return Surrogate(summary.operator, inputs, outputs, problem, timed), summary
+    return Surrogate(materialise(summary.operator), inputs, outputs, problem, timed), summary
+
+
+def _first(split: FieldDataset, trajectories: int, phases: Sequence[Phase]) -> Samples:
+    """The first trajectories of a split, held in memory."""
+    if any(phase.pairs or phase.roll_out for phase in phases):
+        whole = TensorTrajectories.of(split, torch.device("cpu"))  # type: ignore
+        return TensorTrajectories(whole.inputs[:trajectories], whole.outputs[:trajectories], whole.times)
+    windows = len(split) // split.trajectories
+    return TensorSamples(*split.batch(range(trajectories * windows)))
 
 
 def evaluate_stage(recipe: Recipe, work: RunDirectory, *, device: str, reporter: Reporter) -> Evaluation:

@@ -1,4 +1,4 @@
-"""Callbacks: what watches the steps of a phase, or has a part in them."""
+"""A callback: what watches the steps of a phase, or has a part in them."""
 
 from __future__ import annotations
 
@@ -39,8 +39,12 @@ class Callback:
     def begin(self, step: Step) -> None:
         """Before the first step of the phase, and again when a training is resumed, then before `load_state_dict`."""
 
+    def pieces(self, index: int) -> int:
+        """The least number of pieces that it needs this process's part of step ``index`` to come in."""
+        return 1
+
     def after_piece(self, step: Step) -> None:
-        """After the backward pass of each of the ``accumulate`` pieces of this process; gradients add up over them."""
+        """After the backward pass of each piece of this process's part of the batch; gradients add up over them."""
 
     def after_backward(self, step: Step) -> None:
         """With the gradients of the whole batch, before they are clipped."""
@@ -49,7 +53,9 @@ class Callback:
         """After the optimizer has moved the weights; the gradients are still there, clipped."""
 
     def end(self, step: Step) -> str | None:
-        """After the last step of the phase; a sentence for the user, or None."""
+        """After the last step of the phase, with the averaged weights in the operator where there is an average; a
+        sentence for the user, or None.
+        """
 
     def figures(self) -> Mapping[str, float]:
         """The figures of a row of ``metrics.csv``, by `columns`; one may be left out."""

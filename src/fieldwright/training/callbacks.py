@@ -1,4 +1,4 @@
-"""The callbacks that a phase can name: ``callbacks: [constraint]``."""
+"""The callbacks that a phase can name: ``callbacks: [distance, {kind: noise-scale, every: 10}]``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,16 @@ from fieldwright.errors import InputError
 from fieldwright.settings import allowed, checked_settings
 from fieldwright.training.callback import Callback
 from fieldwright.training.constraints import ConstraintWatch
+from fieldwright.training.diffusion import DistanceMeter
+from fieldwright.training.dynamic_sparse import DynamicSparse
+from fieldwright.training.noise_scale import NoiseScaleMeter
 
-CALLBACKS: dict[str, type[Callback]] = {"constraint": ConstraintWatch}
+CALLBACKS: dict[str, type[Callback]] = {
+    "constraint": ConstraintWatch,
+    "distance": DistanceMeter,
+    "dynamic-sparse": DynamicSparse,
+    "noise-scale": NoiseScaleMeter,
+}
 
 
 def build_callback(choice: str | Mapping[str, Any] | Callback) -> Callback:

@@ -28,6 +28,7 @@ from fieldwright.training.checkpoint import CheckpointStore
 from fieldwright.training.clock import Clock
 from fieldwright.training.data import TrainingData
 from fieldwright.training.devices import multiplies_bfloat16, total
+from fieldwright.training.gradient_noise import NoisyGradients
 from fieldwright.training.guard import FiniteGuard
 from fieldwright.training.interruption import StopRequest, TrainingStopped
 from fieldwright.training.metrics import MetricsTable, Row
@@ -86,7 +87,10 @@ class PhaseRun:
         if phase.batch_size < fabric.world_size:
             raise InputError(f"phase '{phase.name}': batch_size {phase.batch_size} for {fabric.world_size} processes")
         self.phase, self.operator, self.position, self.around = phase, carried.operator, position, around
+        self.lineage = carried.lineage
         objective = build_objective(phase.objective)
+        if phase.gradient_noise:
+            objective = NoisyGradients(objective, phase.gradient_noise)
         self.objective = objective if phase.roll_out is None else RolledOut(objective, phase.roll_out)
         self.operator.to(fabric.device).train()
         self.parameters = list(trainable(self.operator).values())
@@ -140,14 +144,14 @@ class PhaseRun:
                     " the same command goes on from there"
                 )
         self._check_finite()
+        if self.average is not None:
+            self.average.copy_to(self.operator)
         for callback in self.callbacks:
             sentence = callback.end(self._seen(self.phase.rate(1.0)))
             if sentence:
                 self.around.reporter.notice(sentence)
-        if self.average is not None:
-            self.average.copy_to(self.operator)
         self.clock.read(self.position)
-        return Carried(self.operator, named_state(self.operator, self.optimizer))
+        return Carried(self.operator, named_state(self.operator, self.optimizer), self.lineage)
 
     def fraction(self) -> float:
         """How much of the budget is used."""
@@ -226,7 +230,8 @@ class PhaseRun:
         )
         torch.manual_seed(derived_seed(self.around.seed, "step", position.phase, position.step, rank))
         mine, chosen, drawn = (part.tensor_split(world)[rank] for part in (indices, choice, numbers))
-        pieces = min(phase.accumulate, len(mine))
+        wanted = max((callback.pieces(position.step) for callback in self.callbacks), default=1)
+        pieces = min(max(phase.accumulate, wanted), len(mine))
         shares = torch.zeros(len(self.objective.names), device=fabric.device)
         split = zip(*(part.tensor_split(pieces) for part in (mine, chosen, drawn)), strict=True)
         for number, (piece, symmetry, draws) in enumerate(split, start=1):
@@ -330,6 +335,7 @@ class PhaseRun:
             average=self.average,
             rows=self.around.table.rows,
             callbacks=[callback.state_dict() for callback in self.callbacks],
+            lineage=self.lineage,
         )
         self.around.store.write(state.to_dict(), phase=self.position.phase, step=self.position.step)
 

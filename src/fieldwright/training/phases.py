@@ -53,6 +53,7 @@ class Phase(BaseModel):
     outputs, see `fieldwright.training.roll_out.RollOut`. ``warmup`` is the fraction of the
     budget over which the learning rate rises. ``batch_size`` counts the samples of a step over all processes, and
     ``accumulate`` splits each process's part into so many pieces, to save memory. ``clip`` bounds the gradient's norm.
+    ``gradient_noise`` is the deviation of random weights of the losses, see `fieldwright.training.gradient_noise`.
     ``ema`` is the decay of an average of the weights, which the operator holds when the phase ends. ``precision``
     concerns the operator's forward and backward pass; losses are float32 always. "auto" is bfloat16 where the device
     multiplies it faster than float32 and the operator says that it gains by it (``bfloat16_pays``), else float32.
@@ -91,6 +92,7 @@ class Phase(BaseModel):
     seconds: PositiveFloat | None = None
     batch_size: PositiveInt = 8
     accumulate: PositiveInt = 1
+    gradient_noise: Annotated[float, Field(ge=0)] = 0.0
     clip: PositiveFloat | None = 1.0
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     precision: Precision = "32"
