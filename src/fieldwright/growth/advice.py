@@ -49,8 +49,8 @@ def base_tokens(parameters: float, operations: float) -> float:
     ):
         if not least <= value <= most:
             raise InputError(
-                f"growth: {what} {value:.3g}; the law holds from {least:.0e} to {most:.0e}; use the ratio rule, 5 to 10 %"
-                " of all operations for the base"
+                f"growth: {what} {value:.3g}; the law holds from {least:.0e} to {most:.0e}; use the ratio rule, 5 to"
+                " 10 % of all operations for the base"
             )
     return 10 ** (0.88 * math.log10(parameters) + 163.27 / math.log10(operations) - 5.74)
 

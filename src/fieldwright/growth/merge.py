@@ -8,9 +8,6 @@ sums what the members sum:
 exactly. So growth begins where the ensemble of the members stands, and training goes on with the weights between them.
 As templates (`fieldwright.growth.templates`), those are coefficients of what the members have learned.
 
-Moments of Adam are carried over: with f the mean, gradients of a member's weights are 1/M of what they were but in the
-last layer, so m' = m / M, v' = v / M² there; entries between members get m = 0 and the median of v over the tensor.
-
 Source: Pham et al., "MixtureGrowth", WACV 2024. Its published code sums classifiers; the mean is what regression needs.
 """
 
@@ -29,9 +26,9 @@ from torch import Tensor, nn
 
 from fieldwright.errors import InputError
 from fieldwright.growth.members import BATCH_NORMS, BlockLayout, layouts, widened
-from fieldwright.growth.plan import SECOND_MOMENTS, NamedState
+from fieldwright.growth.merged_moments import merged_states
+from fieldwright.growth.plan import NamedState
 from fieldwright.growth.templates import (
-    TEMPLATES,
     attach,
     combine_once,
     factors,
@@ -127,7 +124,7 @@ def merge(
             " something between its layers mixes their channels, such as a norm over all of them, or channels joined"
             " from several fields that `channel_parts` does not tell of; verify='report' accepts it"
         )
-    return Merged(target, _merged_states(optimizer_states, target, found, gain), change, likeness)
+    return Merged(target, merged_states(optimizer_states, target, found, gain), change, likeness)
 
 
 def recalibrate(module: nn.Module, batches: Iterable[Tensor]) -> None:
@@ -235,44 +232,6 @@ def _coefficients(
                 taken.append(torch.linalg.svd(torch.stack(taken), full_matrices=True)[2][-1])
                 made[r, c] = scale * taken[-1]
     return made
-
-
-def _merged_states(
-    states: Sequence[NamedState], target: nn.Module, found: dict[str, BlockLayout], gain: float
-) -> NamedState:
-    """The optimizer's tensors from those of the members; a parameter of which one has none starts fresh."""
-    merged: NamedState = {}
-    for name, parameter in target.named_parameters() if states else ():
-        layer, _, factor = name.partition(".parametrizations.weight.")
-        layout = found[f"{layer}.weight" if factor else name]
-        # The weight of a member without templates is the first template of its layer.
-        source = name if all(name in state for state in states) or factor != TEMPLATES else f"{layer}.weight"
-        if not all(source in state for state in states):
-            continue
-        # The gradient of a value in front of a factor 1/M is divided by M, that of what holds the factor is not.
-        behind = not layout.grid or (layout.sums and factor != TEMPLATES)
-        merged[name] = {}
-        for key, first in states[0][source].items():
-            if first.ndim == 0:
-                merged[name][key] = torch.stack([state[source][key] for state in states]).amax()
-                continue
-            second = key in SECOND_MOMENTS
-            share = 1.0 if behind else gain**2 if second else gain
-            tensors = [state[source][key] * share for state in states]
-            fill = float(torch.cat([t.flatten() for t in tensors]).median()) if second else 0.0
-            if factor == TEMPLATES and source != name:
-                made = first.new_full(parameter.shape, fill)
-                made[:, 0] = torch.stack(tensors)
-            elif factor == TEMPLATES:
-                made = torch.cat(tensors)
-            elif factor:
-                made = first.new_full(parameter.shape, fill)
-                rows = torch.arange(len(states))
-                made[(rows,) * len(layout.grid)] = torch.stack([t.flatten() for t in tensors])
-            else:
-                made = layout.diagonal(tensors, fill) if layout.grid else torch.stack(tensors).mean(0)
-            merged[name][key] = made
-    return merged
 
 
 def _change(

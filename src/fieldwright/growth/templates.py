@@ -213,11 +213,15 @@ def _factors_of(
 def with_complement(
     weights: Float[Tensor, "weight *block"], drawn: Float[Tensor, "extra *block"]
 ) -> Float[Tensor, "template *block"]:
-    """The weights, and ``drawn`` made orthogonal to all of them and small, see `SPREAD`."""
+    """The weights, and ``drawn`` made orthogonal to all of them and to each other, and small, see `SPREAD`.
+
+    Where a weight has fewer numbers than there are templates, ``drawn`` keeps its directions.
+    """
     if not len(drawn):
         return weights
-    basis = torch.linalg.qr(weights.flatten(1).T.double())[0]
-    rest = drawn.flatten(1).T.double()
-    rest = (rest - basis @ (basis.T @ rest)).T
-    size = weights.double().square().mean().sqrt() / rest.square().mean(1, keepdim=True).sqrt().clamp_min(1e-12)
+    columns = torch.cat((weights, drawn)).flatten(1).T.double()
+    if columns.shape[0] >= columns.shape[1]:
+        columns = torch.linalg.qr(columns)[0]
+    rest = columns[:, len(weights) :].T
+    size = weights.double().square().mean().sqrt() / rest.square().mean(1, keepdim=True).sqrt()
     return torch.cat((weights, (SPREAD * size * rest).reshape(drawn.shape).to(weights)))

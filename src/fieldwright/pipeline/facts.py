@@ -67,7 +67,16 @@ def learning_curve(file: Path) -> list[dict[str, float | None]]:
             if not set(names) <= set(table.fieldnames or ()):
                 raise ValueError(f"no columns {', '.join(names)}")
             rows = list(table)
-        return [{ours: float(row[theirs]) if row[theirs] else None for theirs, ours in names.items()} for row in rows]
+        # Runs of before have no such column.
+        further = {"flops": "flops"} if "flops" in (table.fieldnames or ()) else {}
+        order = {phase: float(number) for number, phase in enumerate(dict.fromkeys(row.get("phase") for row in rows))}
+        return [
+            {
+                **{ours: float(row[theirs]) if row[theirs] else None for theirs, ours in (names | further).items()},
+                "phase": order[row.get("phase")],
+            }
+            for row in rows
+        ]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{file}: not the learning curve of a run: {first_line(error)}") from error
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fieldwright.analysis import DataPlan, field_errors, plan_data, summarise, value_of_pilot
+from fieldwright.analysis import DataPlan, field_errors, fit_joint_law, plan_data, summarise, value_of_pilot
 from fieldwright.atomic import write_atomically
 from fieldwright.datasets import FieldDataset
 from fieldwright.errors import InputError, RecipeError
@@ -236,7 +236,7 @@ def _answer(
         outlook=outlook,
         next_pilot=_next_pilot(data, accountant),
         assumptions=(*accountant.assumptions, *ratio_said),
-        remarks=(*data.remarks, *remarks),
+        remarks=(*data.remarks, *remarks, *_joint_remark(pilots, bills.get("safe"))),
         pilot_seconds=purse.spent,
         command=question.command(root.path),
         device=device,
@@ -326,6 +326,26 @@ def _next_pilot(data: DataPlan, accountant: _Accountant) -> str:
         return ""
     narrower = percent(values[name])
     return f"the next pilot that pays most: {name}, {duration(costs[name])} for an interval {narrower} narrower"
+
+
+def _joint_remark(pilots: Sequence[Pilot], safe: Bill | None) -> tuple[str, ...]:
+    """What the joint law of weights and samples says, where the search has tried enough of both."""
+    best: dict[tuple[int, int], float] = {}
+    for pilot in pilots:
+        key = pilot.parameters, pilot.samples
+        best[key] = min(pilot.test_error, best.get(key, math.inf))
+    try:
+        law = fit_joint_law([(*key, error) for key, error in best.items()], resamples=0).law
+        weights, samples = law.split(float(safe.parameters * safe.samples)) if safe is not None else (0.0, 0.0)
+    except InputError:
+        return ()
+    said = (
+        f"all widths together follow {law.floor:.2g} + {law.model_factor:.2g} N^-{law.model_exponent:.2f} +"
+        f" {law.data_factor:.2g} D^-{law.data_exponent:.2f} of N weights and D samples to"
+        f" {percent(law.misfit)} (root mean square)"
+    )
+    split = f"; by it, the safe plan's N·D is best spent on {weights:.2g} weights and {samples:.2g} samples"
+    return (said + (split if safe is not None else ""),)
 
 
 def _device_ratio(question: Question, recipe: Recipe, largest: Pilot) -> tuple[float | None, tuple[str, ...]]:

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from fieldwright.analysis import Evaluation
 from fieldwright.atomic import write_atomically
 from fieldwright.report.curves import (
+    cost_curve,
     error_spectrum,
     estimate_scatter,
     learning_curve,
@@ -75,6 +76,7 @@ def render_report(evaluation: Evaluation, facts: RunFacts) -> str:
         images=evaluation.grid.dimension > 1,
         view=VIEWS[evaluation.grid.dimension],
         learning_curve=learning_curve(facts.metrics),
+        cost_curve=cost_curve(facts.metrics),
         spectrum=error_spectrum(evaluation),
         scatter=estimate_scatter(evaluation),
         rollout=rollout_curve(evaluation),

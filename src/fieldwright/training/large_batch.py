@@ -129,8 +129,9 @@ class Transfer(BaseModel):
         if rate > phase.learning_rate:
             length = samples / phase.batch_size / steps if samples and steps else 0.0
             warmup = max(warmup, warmup_share(1 / epochs if epochs else length))
-        decay, optimizer = phase.weight_decay, phase.optimizer
-        if (optimizer if isinstance(optimizer, str) else optimizer["kind"]) != "adam":  # whose decay is part of the gradient that it normalises
+        decay = phase.weight_decay
+        kind = phase.optimizer if isinstance(phase.optimizer, str) else phase.optimizer["kind"]
+        if kind != "adam":  # whose decay is part of the gradient that it normalises
             decay *= phase.learning_rate / (rate * grown)
         return phase.model_copy(
             update={

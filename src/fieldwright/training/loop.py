@@ -23,6 +23,7 @@ from fieldwright.training.carried import Carried
 from fieldwright.training.checkpoint import CheckpointStore
 from fieldwright.training.data import TrainingData
 from fieldwright.training.devices import launch_fabric
+from fieldwright.training.growing import with_shares
 from fieldwright.training.interruption import stop_requests
 from fieldwright.training.metrics import MetricsTable, columns
 from fieldwright.training.objectives import build_objective
@@ -107,6 +108,7 @@ def train(
     """
     if not phases:
         raise InputError("training: no phases; at least one is needed")
+    phases = with_shares(phases)
     fabric = fabric or launch_fabric(device)
     writes = fabric.is_global_zero
     reporter = reporter if writes else SILENT
@@ -198,7 +200,7 @@ def _resume(operator: nn.Module, phases: Sequence[Phase], around: Surroundings) 
     if state.identity != around.identity:
         raise RecipeError(f"checkpoints are of another training: {_difference(state.identity, around.identity)}")
     begun = state.position.phase + (1 if state.position.step > 0 else 0)
-    for index, phase in enumerate(phases[:begun]):
+    for index in range(min(begun, len(phases))):
         carried = _prepared(Carried(carried.operator), phases, around.seed, index)
     try:
         carried.operator.load_state_dict(state.operator)

@@ -41,7 +41,8 @@ class MergeMembers(Preparation):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # likeness is said once, where the merge is asked for
             merged = merge(operators, carried.operator, templates=self.templates, cross=self.cross, scale=self.scale)
-        return Carried(merged.operator)
+        event = {"report": {"kind": self.kind, "change": merged.change, "likeness": merged.likeness}}
+        return Carried(merged.operator, lineage=[*carried.lineage, event])
 
 
 def aligned_members(directories: list[Path]) -> list[nn.Module]:

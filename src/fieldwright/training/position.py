@@ -73,7 +73,8 @@ class TrainingState:
     def to_dict(self) -> dict[str, Any]:
         """Tensors and plain values only; tensors are shared, not copied."""
         return {
-            **{name: getattr(self, name) for name in ("identity", "operator", "optimizer", "rows", "callbacks", "lineage")},
+            **{name: getattr(self, name) for name in ("identity", "operator", "optimizer", "rows")},
+            **{name: getattr(self, name) for name in ("callbacks", "lineage")},
             "position": asdict(self.position),
             "average": vars(self.average) if self.average is not None else None,
         }

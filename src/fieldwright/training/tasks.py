@@ -297,7 +297,7 @@ class ContinualOperator(nn.Module):
         for weight in weights.values():
             used = weight.parameter.detach() != 0
             axes = [a for a, n in enumerate(weight.layout.shape) if n == 1 and weight.layout.weight[a] > 1]
-            weight.active &= (used.any(axes, keepdim=True) if axes else used) | weight.blocked
+            weight.active = weight.active & ((used.any(axes, keepdim=True) if axes else used) | weight.blocked)
         self.take_masks(weights)
         name, self.open = self.open, None
         self.record(name).digest.copy_(torch.tensor(list(bytes.fromhex(self.digest(name))), dtype=torch.uint8))
