@@ -89,7 +89,7 @@ def plan_table(finishes: Sequence[glyphs.Finish], effort: Effort) -> Table:
         rows=rows,
         reading=(
             "Most of the gap is a lack of updates: the square-root rate wins back a part of it, more updates nearly "
-            "all, at the cost of as many times the samples. What ghosts and noise add is in the rows beside those without."
+            "all, at the cost of as many times the samples. Ghosts and noise: see the rows beside those without."
         ),
     )
 
@@ -142,7 +142,7 @@ def knee_table(knees: Sequence[Knee], effort: Effort) -> Table:
             for knee in knees
         ],
         reading=(
-            "The noise scale is that of the plain gradient, and AdamW does not step along it, so the two need not agree: "
+            "The noise scale is that of the plain gradient, and AdamW does not step along it: the two may differ; "
             "as a prediction of the batch up to which more samples save steps, read it from below."
         ),
     )
