@@ -27,8 +27,9 @@ bench: $(VENV)/installed-bench
 docs: $(VENV)/installed-check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+# All methods, or one: make reproduce METHOD=depth-stacking
 reproduce: $(VENV)/installed
-	set -e; for name in $$($(BIN)/python -m fieldwright.gallery); do $(BIN)/fieldwright reproduce $$name; done
+	set -e; for name in $(or $(METHOD),$$($(BIN)/python -m fieldwright.gallery)); do $(BIN)/fieldwright reproduce $$name; done
 
 format: $(VENV)/installed-check
 	$(BIN)/ruff check --fix

@@ -407,6 +407,40 @@ def plan(
     _print(facts, "\n".join([*answer.lines, f"Report: {facts['report']}"]), as_json=as_json)
 
 
+@app.command(epilog="Example: fieldwright merge runs/a runs/b --out runs/ab --fine-tune 500")
+def merge(
+    members: Annotated[list[Path], typer.Argument(metavar="RUN RUN", help="Trained runs of one problem and operator.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The run to make.", show_default="runs/FIRST-SECOND")
+    ] = None,
+    fine_tune: Annotated[int, typer.Option("--fine-tune", min=0, help="Steps of training after the merge.")] = 0,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option("--learning-rate", help="Of the fine-tuning.", show_default="0.3 of the members'"),
+    ] = None,
+    templates: Annotated[
+        int | None,
+        typer.Option("--templates", min=1, help="Templates that make the weights meanwhile.", show_default="none"),
+    ] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Merge trained surrogates into one of their total width, which begins as their mean."""
+    from fieldwright.pipeline import merge_runs
+
+    merged = merge_runs(
+        members,
+        out or Path("runs") / "-".join(member.resolve().name for member in members),
+        fine_tune=fine_tune,
+        learning_rate=learning_rate,
+        templates=templates,
+        device=device,
+        reporter=_reporter(quiet),
+    )
+    _print(merged.to_dict(), merged.sentence, as_json=as_json)
+
+
 @app.command(epilog="Example: fieldwright doctor")
 def doctor(as_json: Json = False) -> None:
     """Check versions, threads, compiler cache, disk, accelerator and browser."""

@@ -36,6 +36,7 @@ from fieldwright.problems import PROBLEMS, Problem
 from fieldwright.problems.named import named_problem
 from fieldwright.settings import allowed, checked_settings, first_line, named_class, validate
 from fieldwright.training import GroupRates, Phase, RollOut
+from fieldwright.training.large_batch import Transfer
 from fieldwright.training.sources import PairRule
 
 OPERATOR_SUPPLIED = ("in_channels", "out_channels", "dimension")
@@ -96,11 +97,14 @@ class Training(Section):
     objective: str | dict[str, PositiveFloat] = "l2"
     pairs: PairRule | None = None
     roll_out: RollOut | None = None
-    optimizer: str = "adamw"
+    optimizer: str | dict[str, Any] = "adamw"
     learning_rate: PositiveFloat = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-5
     groups: dict[str, GroupRates] = {}
     schedule: str = "one-cycle"
+    gradient_noise: Annotated[float, Field(ge=0)] = 0.0
+    transfer: Transfer | None = None
+    """The batch size for which the settings of every phase were found, where it is another; see `Transfer`."""
     clip: PositiveFloat | None = 1.0
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     precision: Annotated[str, BeforeValidator(str)] = "auto"  # YAML reads 32 as a number
@@ -116,9 +120,11 @@ class Training(Section):
         Errors: `RecipeError` for a value that a phase does not take.
         """
         if self.phases is not None:
-            return [validate(Phase, phase, path=f"training.phases.{i}") for i, phase in enumerate(self.phases)]
-        phase = self.model_dump(exclude={"augment", "phases"})
-        return [validate(Phase, {"name": "train", **phase}, path="training")]
+            phases = [validate(Phase, phase, path=f"training.phases.{i}") for i, phase in enumerate(self.phases)]
+        else:
+            phase = self.model_dump(exclude={"augment", "phases", "transfer"})
+            phases = [validate(Phase, {"name": "train", **phase}, path="training")]
+        return phases if self.transfer is None else [self.transfer(phase) for phase in phases]
 
 
 class Baseline(Section):

@@ -4,7 +4,6 @@ import inspect
 import itertools
 import math
 
-import jaxtyping
 import pytest
 import torch
 
@@ -230,21 +229,6 @@ def test_overfits_one_batch(branch):
         optimizer.step()
         schedule.step()
     assert loss < 1e-4
-
-
-@pytest.mark.parametrize(
-    ("branch", "settings"),
-    [("convolution", {"separable": True}), ("fourier", {"outputs": "tokens", "waves": 2})],
-)
-def test_compiles_without_breaks_on_several_grids_and_exports(branch, settings, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # what the compiler traces is the bare code
-    operator = small(branch=branch, boundary=["periodic", "neumann"], **settings)
-    torch._dynamo.reset()
-    compiled = torch.compile(operator, fullgraph=True, backend="eager")
-    for shape in ((6, 7), (9, 8)):
-        assert torch.allclose(compiled(fields(*shape)), operator(fields(*shape)), atol=1e-12)
-    exported = torch.export.export(operator, (fields(6, 7),)).module()
-    assert torch.allclose(exported(fields(6, 7)), operator(fields(6, 7)), atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["deeponet", "multionet"])

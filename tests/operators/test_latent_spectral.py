@@ -7,7 +7,7 @@ from torch.nn import functional
 from fieldwright.errors import InputError
 from fieldwright.grids import Boundary
 from fieldwright.operators import LatentSpectralOperator, build_operator, parameter_count
-from fieldwright.operators.latent_spectral_network import scale_widths
+from fieldwright.operators.latent_spectral_network import BatchNormalisation, scale_widths
 
 
 def small(**settings) -> LatentSpectralOperator:
@@ -53,6 +53,17 @@ def test_matches_the_published_network_evaluated_layer_by_layer():
     y = functional.gelu(functional.conv2d(y, operator.hidden.weight[..., None, None], operator.hidden.bias))
     expected = functional.conv2d(y, operator.head.weight[..., None, None], operator.head.bias)
     assert torch.allclose(operator(x), expected, rtol=0, atol=1e-12)
+
+
+def test_batch_normalisation_is_the_usual_one_and_takes_one_value_a_channel_by_the_running_statistics():
+    ours, usual = BatchNormalisation(3).double(), torch.nn.BatchNorm2d(3).double()
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    assert torch.equal(ours(x), usual(x))
+    assert torch.equal(ours.running_var, usual.running_var)
+    assert torch.equal(ours.eval()(x), usual.eval()(x))
+    single, before = x[:1, :, :1, :1], ours.running_mean.clone()
+    assert torch.equal(ours.train()(single), usual(single))
+    assert torch.equal(ours.running_mean, before)
 
 
 def test_upsampling_between_centres_is_linear_and_wraps_around_periodic_axes():

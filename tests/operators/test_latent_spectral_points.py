@@ -2,8 +2,6 @@
 
 import itertools
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -139,31 +137,6 @@ def test_bfloat16_is_close_to_float32():
         rounded = operator(f.float(), x.float())
     assert rounded.dtype == torch.float32
     assert (rounded - exact).norm() < 0.05 * exact.norm()
-
-
-def test_export_round_trip(tmp_path):
-    operator, (f, x) = small().eval(), cloud()
-    torch.export.save(torch.export.export(operator, (f, x)), tmp_path / "operator.pt2")
-    loaded = torch.export.load(tmp_path / "operator.pt2").module()
-    assert torch.allclose(loaded(f, x), operator(f, x), atol=1e-12)
-
-
-COMPILED = """
-import torch
-from fieldwright.operators import LatentSpectralPointOperator
-f, x = torch.randn(2, 9, 1), torch.rand(2, 9, 2)
-operator = LatentSpectralPointOperator(1, 2, grid=8, modes=4, width=8, scales=2, patch=2, heads=4)
-compiled = torch.compile(operator, fullgraph=True, backend="eager")
-outputs = compiled(f, x)
-assert torch.allclose(outputs, operator(f, x), atol=1e-6)
-outputs.sum().backward()
-"""
-
-
-def test_compiles_without_graph_breaks():
-    # In a process of its own: the code that checks annotations in tests cannot be compiled.
-    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize(

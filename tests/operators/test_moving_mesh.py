@@ -2,8 +2,6 @@
 
 import itertools
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -229,28 +227,6 @@ def test_bfloat16_is_close_and_its_geometry_is_not_rounded():
     assert rounded.dtype == torch.bfloat16
     assert float((operator.nodes(u.bfloat16().float()).nodes - nodes).abs().max()) < 0.02
     assert float((rounded - exact).detach().norm()) < 0.1 * float(exact.detach().norm())
-
-
-COMPILE = """
-import torch
-from fieldwright.operators import MeshNetwork, MovingMeshOperator
-torch.manual_seed(0)
-network = MeshNetwork(modes=8, points=16, width=4, levels=1)
-torch.nn.init.normal_(network.network.project.mix.weight)
-operator = MovingMeshOperator(1, 1, branch="fourier", width=4, modes=8, boundary="periodic", dimension=1)
-for module, shape in ((network, (9, 10)), (operator, (10,))):
-    module, x = module.double(), torch.randn(2, 1, *shape).double()
-    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")(x)
-    assert torch.allclose(compiled, module(x), atol=1e-9)
-    compiled.sum().backward()
-    assert torch.allclose(torch.export.export(module, (x,)).module()(x), module(x), atol=1e-9)
-"""
-
-
-def test_compile_without_breaks_and_export():
-    # In a process of its own, without the checks of shapes that the tests run under: the compiler cannot trace them.
-    done = subprocess.run([sys.executable, "-c", COMPILE], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 def test_built_by_name_with_the_walls_of_the_problem_stored_and_loaded(tmp_path):

@@ -1,8 +1,6 @@
 """The operator transformer against figures of the published code, against its equations, and where that code fails."""
 
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -226,36 +224,6 @@ def test_overfits_one_batch():
         loss.backward()
         optimizer.step()
     assert loss < 1e-4
-
-
-# In a process of its own: the checker of shapes that the tests run under cannot be traced.
-COMPILED = """
-import torch
-from fieldwright.operators import OperatorTransformer
-
-torch.manual_seed(0)
-for settings, shape in (
-    ({"depths": [2], "exact_start": True}, (10, 12)),
-    ({"depths": [1, 1], "conditioned": False, "boundary": "periodic", "periodic": True}, (8, 24)),
-):
-    torch.compiler.reset()
-    operator = OperatorTransformer(2, 1, width=12, patch=2, window=4, **settings).double()
-    x, t = torch.randn(2, 2, *shape).double(), torch.tensor([0.2, 0.4]).double() if operator.conditioned else None
-    compiled = torch.compile(operator, fullgraph=True, backend="eager")
-    expected = operator(x, t)
-    assert torch.allclose(compiled(x, t), expected, atol=1e-12)
-    operator.eval()
-    with torch.no_grad():
-        assert torch.allclose(operator(x, t), expected, atol=1e-12)
-        assert torch.allclose(compiled(x, t), expected, atol=1e-12)
-    exported = torch.export.export(operator, (x, t)).module()
-    assert torch.allclose(exported(x, t), expected, atol=1e-12)
-"""
-
-
-def test_compiles_without_breaks_and_exports():
-    finished = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
 
 
 @pytest.mark.parametrize(

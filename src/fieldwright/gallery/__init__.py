@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fieldwright.errors import InputError
 from fieldwright.gallery.data_free_mesh_mover import reproduce_data_free_mesh_mover
+from fieldwright.gallery.depth_stacking import reproduce_depth_stacking
 from fieldwright.gallery.krylov_recycling import reproduce_krylov_recycling
 from fieldwright.gallery.latent_spectral_model import reproduce_latent_spectral_model
 from fieldwright.gallery.multigrid_neural_operator import reproduce_multigrid_neural_operator
@@ -21,6 +22,7 @@ from fieldwright.gallery.operator_transformer import reproduce_operator_transfor
 from fieldwright.gallery.page import Claim, Reproduction, Table, verdict, write_page
 from fieldwright.gallery.scaling_laws import reproduce_scaling_laws
 from fieldwright.gallery.spectral_refiner import reproduce_spectral_refiner
+from fieldwright.gallery.template_mixture_growth import reproduce_template_mixture_growth
 from fieldwright.progress import SILENT, Reporter
 from fieldwright.settings import allowed
 
@@ -39,6 +41,10 @@ GALLERY: dict[str, Entry] = {
     "data-free-mesh-mover": Entry(
         "DMM: nodes moved to where a field varies, by a network and by plain relaxation; what an operator gains by it",
         reproduce_data_free_mesh_mover,
+    ),
+    "depth-stacking": Entry(
+        "G_stack: a language model and an operator transformer grown from shallow ones, against scratch at equal loss",
+        reproduce_depth_stacking,
     ),
     "krylov-recycling": Entry(
         "SKR: sorted systems solved by GCRO-DR; where the published gain over GMRES comes from, and what is left of it",
@@ -67,6 +73,10 @@ GALLERY: dict[str, Entry] = {
     "scaling-laws": Entry(
         "Errors of more data forecast from pilots: how often intervals hold, on synthetic and real curves",
         reproduce_scaling_laws,
+    ),
+    "template-mixture-growth": Entry(
+        "MixtureGrowth: two half-width networks merged into a whole one, against scratch, Net2Net and their average",
+        reproduce_template_mixture_growth,
     ),
 }
 

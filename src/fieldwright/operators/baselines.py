@@ -49,6 +49,7 @@ class ResNet(nn.Module, StoredOperator):
     ``centring``    "cell", "node" or "periodic": where walls lie
     ``activation``  by name (gelu)
     ``recompute``   save memory in training: compute the inner values of blocks again in the backward pass
+    ``members``     operators that this one is merged from (1): channels of each are normalised apart
 
     The weights are stencils in grid units, so it is ``grid_bound``: a surrogate brings its inputs to the trained grid.
 
@@ -56,6 +57,7 @@ class ResNet(nn.Module, StoredOperator):
     """
 
     grid_bound = True
+    channel_settings = ("width", "members")
 
     def __init__(
         self,
@@ -70,16 +72,19 @@ class ResNet(nn.Module, StoredOperator):
         centring: str = "cell",
         activation: str = "gelu",
         recompute: bool = False,
+        members: int = 1,
     ) -> None:
         super().__init__()
         check_counts(in_channels=in_channels, out_channels=out_channels, width=width, blocks=blocks)
+        _check_members(width, members)
+        norms = members if normalise else 0
         self.in_channels, self.dimension = in_channels, dimension
         walls, sigma = _walls(dimension, boundary, centring), activation_by_name(activation)
         self.lift = _Biased(in_channels, width, walls)
         self.blocks = nn.ModuleList(
-            _Block(width, walls, sigma, normalise=normalise, recompute=recompute) for _ in range(blocks)
+            _Block(width, walls, sigma, norms=norms, recompute=recompute) for _ in range(blocks)
         )
-        self.project = _Projection(width, out_channels, sigma, normalise=normalise)
+        self.project = _Projection(width, out_channels, sigma, norms=norms)
 
     def forward(
         self, inputs: Float[Tensor, "batch channel *space"], lead_time: Tensor | float | None = None
@@ -105,6 +110,7 @@ class UNet(nn.Module, StoredOperator):
     ``centring``    "cell", "node" or "periodic": where walls lie
     ``activation``  by name (gelu)
     ``recompute``   save memory in training: compute the inner values of blocks again in the backward pass
+    ``members``     operators that this one is merged from (1): channels of each are normalised apart
 
     The weights are stencils in grid units, so it is ``grid_bound``: a surrogate brings its inputs to the trained grid.
 
@@ -115,6 +121,7 @@ class UNet(nn.Module, StoredOperator):
     """
 
     grid_bound = True
+    channel_settings = ("width", "members")
 
     def __init__(
         self,
@@ -130,16 +137,19 @@ class UNet(nn.Module, StoredOperator):
         centring: str = "cell",
         activation: str = "gelu",
         recompute: bool = False,
+        members: int = 1,
     ) -> None:
         super().__init__()
         check_counts(in_channels=in_channels, out_channels=out_channels, width=width, levels=levels, blocks=blocks)
+        _check_members(width, members)
+        norms = members if normalise else 0
         self.in_channels, self.dimension = in_channels, dimension
         walls, sigma = _walls(dimension, boundary, centring), activation_by_name(activation)
         widths = [width * 2**level for level in range(levels)]
 
         def stack(channels: int) -> nn.Sequential:
             return nn.Sequential(
-                *(_Block(channels, walls, sigma, normalise=normalise, recompute=recompute) for _ in range(blocks))
+                *(_Block(channels, walls, sigma, norms=norms, recompute=recompute) for _ in range(blocks))
             )
 
         self.enter = nn.ModuleList(
@@ -150,7 +160,12 @@ class UNet(nn.Module, StoredOperator):
         self.prolong = nn.ModuleList(Prolongation(w, walls) for w in widths[1:])
         self.merge = nn.ModuleList(ChannelMixing(3 * w, w) for w in widths[:-1])
         self.up = nn.ModuleList(stack(w) for w in widths[:-1])
-        self.project = _Projection(width, out_channels, sigma, normalise=normalise)
+        self.project = _Projection(width, out_channels, sigma, norms=norms)
+
+    def channel_parts(self) -> dict[tuple[str, int], tuple[int, ...]]:
+        """The channels that M reads: those of d_l, then those of P u_{l+1}."""
+        widths = [int(mix.bias.numel()) for mix in self.merge]  # type: ignore[union-attr]
+        return {(f"merge.{level}.weight", 1): (width, 2 * width) for level, width in enumerate(widths)}
 
     def forward(
         self, inputs: Float[Tensor, "batch channel *space"], lead_time: Tensor | float | None = None
@@ -188,9 +203,9 @@ class _Biased(nn.Module):
 
 class _Block(nn.Module):
     # R of the equations.
-    def __init__(self, width: int, walls: Walls, sigma: Activation, *, normalise: bool, recompute: bool) -> None:
+    def __init__(self, width: int, walls: Walls, sigma: Activation, *, norms: int, recompute: bool) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(_norm(width, normalise=normalise) for _ in range(2))
+        self.norms = nn.ModuleList(_norm(width, norms) for _ in range(2))
         self.maps = nn.ModuleList(_Biased(width, width, walls) for _ in range(2))
         self.activation, self.recompute = sigma, recompute
 
@@ -207,9 +222,9 @@ class _Block(nn.Module):
 
 class _Projection(nn.Module):
     # Q σ(N v). In full precision: bfloat16 would round each point of the output on its own.
-    def __init__(self, width: int, outer: int, sigma: Activation, *, normalise: bool) -> None:
+    def __init__(self, width: int, outer: int, sigma: Activation, *, norms: int) -> None:
         super().__init__()
-        self.norm, self.mix, self.activation = _norm(width, normalise=normalise), ChannelMixing(width, outer), sigma
+        self.norm, self.mix, self.activation = _norm(width, norms), ChannelMixing(width, outer), sigma
 
     def forward(self, v: Float[Tensor, "batch width *space"]) -> Float[Tensor, "batch outer *space"]:
         with torch.autocast(v.device.type, enabled=False):
@@ -217,8 +232,18 @@ class _Projection(nn.Module):
             return self.mix(self.activation(self.norm(v)))
 
 
-def _norm(width: int, *, normalise: bool) -> nn.Module:
-    return nn.GroupNorm(math.gcd(width, max(1, width // GROUPS)), width) if normalise else nn.Identity()
+def _norm(width: int, members: int) -> nn.Module:
+    # Of so many equal shares of the channels, each by itself; of none: no norm.
+    if not members:
+        return nn.Identity()
+    own = width // members
+    return nn.GroupNorm(members * math.gcd(own, max(1, own // GROUPS)), width)
+
+
+def _check_members(width: int, members: int) -> None:
+    check_counts(members=members)
+    if width % members:
+        raise InputError(f"members: {members}; it must divide the width {width}")
 
 
 def _walls(dimension: int, boundary: str | Sequence[str | Sequence[str]], centring: str) -> Walls:

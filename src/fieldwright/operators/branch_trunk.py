@@ -50,6 +50,7 @@ class BranchTrunk(nn.Module):
                     cos(πks), sin(πks) for k = 1..max(K, 1) alone, so the fields are periodic exactly
     ``activation``  σ by name
     ``recompute``   save memory in training: compute what σ of the trunk keeps again in the backward pass
+    ``members``     equal shares of the features with factors w of their own, of networks merged into one
 
     Errors: `InputError` for an argument that cannot be used.
     """
@@ -68,9 +69,13 @@ class BranchTrunk(nn.Module):
         waves: int,
         activation: str,
         recompute: bool = False,
+        members: int = 1,
     ) -> None:
         super().__init__()
         check_counts(latent=latent, out_channels=out_channels, width=width, layers=layers, combined=combined)
+        check_counts(members=members)
+        if width % members or (members > 1 and outputs != "split"):
+            raise InputError(f"members: {members}; they divide the width {width} where outputs are split, not else")
         if combined > layers:
             raise InputError(f"combined: {combined}; there are {layers} layers to combine")
         if outputs not in get_args(OutputKind):
@@ -78,7 +83,7 @@ class BranchTrunk(nn.Module):
         if isinstance(waves, bool) or not isinstance(waves, int) or waves < 0:
             raise InputError(f"waves: {waves!r}; it must be an integer that is not negative")
         self.periodic, self.waves = tuple(periodic), waves
-        self.out_channels, self.combined, self.width = out_channels, combined, width
+        self.out_channels, self.combined, self.width, self.members = out_channels, combined, width, members
         self.tokens, self.separable = outputs == "tokens", separable
         sigma = activation_by_name(activation)
         features = [2 * max(waves, 1) if wraps else 1 + waves for wraps in self.periodic]
@@ -89,7 +94,7 @@ class BranchTrunk(nn.Module):
             self.mix = nn.Linear(latent, out_channels)
         else:
             self.branch = _Layers(latent, out_channels * width, layers, combined, sigma)
-            self.weights = nn.Parameter(torch.ones(combined, out_channels))
+            self.weights = nn.Parameter(torch.ones(combined, members * out_channels))
             self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def coefficients(self, latent: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch output basis"]:
@@ -98,7 +103,23 @@ class BranchTrunk(nn.Module):
             layers = [self.mix.weight.to(b.dtype) @ b for b in self.branch(latent[..., None])]
             return torch.cat(layers, -1) / self.combined
         layers = torch.stack([b.unflatten(-1, (self.out_channels, -1)) for b in self.branch(latent)], 2)
-        return (layers * (self.weights.T[..., None] / self.combined).to(layers.dtype)).flatten(2)
+        if self.members == 1:
+            factor = self.weights.T[..., None]
+        else:  # (layer, member, output) -> (output, layer, feature)
+            shares = self.weights.unflatten(1, (self.members, -1)).permute(2, 0, 1)
+            factor = shares.repeat_interleave(self.width // self.members, -1)
+        return (layers * (factor / self.combined).to(layers.dtype)).flatten(2)
+
+    def channel_parts(self) -> dict[tuple[str, int], tuple[int, ...]]:
+        """The branch's features of each output, one output after the other."""
+        if self.tokens:
+            return {}
+        sizes = (self.width,) * self.out_channels
+        inner = {(f"branch.maps.{i}.weight", 1): sizes for i in range(1, len(self.branch.maps))}
+        outer = {
+            (f"branch.maps.{i}.{name}", 0): sizes for i in range(len(self.branch.maps)) for name in ("weight", "bias")
+        }
+        return inner | outer
 
     def basis(self, points: Float[Tensor, "*points axis"]) -> Float[Tensor, "*points basis"]:
         """T: what the trunk gives at each point; coordinates in -1..1. A separable trunk takes the first few too."""

@@ -27,6 +27,7 @@ periodic exactly.
 | ``boundary``     | a word for all sides or a [low, high] pair of words per axis: "dirichlet", "neumann", "periodic" |
 | ``centring``     | "cell", "node" or "periodic": where the points of a grid lie |
 | ``recompute``    | save memory in training: compute inner values of the trunk again in the backward pass |
+| ``members``      | operators that this one is merged from (1): features of each have factors w of their own; with "split" outputs |
 | ``activation``   | of trunk and branch layers: "tanh_sine", tanh(sin(π(x+1))) + x, or any other by name |
 
 Good values to start from are the defaults, with a learning rate of 1e-3. Every call raises `InputError` for fields,
@@ -55,6 +56,8 @@ class MultiONet(nn.Module, StoredOperator):
     Source: Zang and Koutsourelakis, "DGNO", J. Comput. Phys. 2025.
     """
 
+    channel_settings = ("branch_width", "latent", "width", "members")
+
     def __init__(
         self,
         in_channels: int,
@@ -80,6 +83,7 @@ class MultiONet(nn.Module, StoredOperator):
         centring: str = "cell",
         activation: str = "tanh_sine",
         recompute: bool = False,
+        members: int = 1,
     ) -> None:
         super().__init__()
         check_counts(in_channels=in_channels)
@@ -99,6 +103,7 @@ class MultiONet(nn.Module, StoredOperator):
             waves=waves,
             activation=activation,
             recompute=recompute,
+            members=members,
         )
         self.fields = DecodedFields(encoder, decoder, max_lead_time=max_lead_time, vanish=vanish_at_walls)
 
@@ -167,6 +172,7 @@ class DeepONet(MultiONet):
         centring: str = "cell",
         activation: str = "tanh_sine",
         recompute: bool = False,
+        members: int = 1,
     ) -> None:
         super().__init__(
             in_channels,
@@ -191,4 +197,5 @@ class DeepONet(MultiONet):
             centring=centring,
             activation=activation,
             recompute=recompute,
+            members=members,
         )

@@ -46,11 +46,15 @@ class FourierOperator(nn.Module, StoredOperator):
                            "periodic": says which axes are padded
     ``centring``           "cell", "node" or "periodic": where the coordinates lie
     ``activation``         "gelu", "relu", "silu", "tanh" or "identity"
+    ``blended``            v_l = v_{l-1} + γ_l (layer_l(v_{l-1}) - v_{l-1}) with a learned γ_l that starts at 1;
+                           layers that growth adds start at 0
 
     Good values to start from are the defaults, with a learning rate of 2e-3.
 
     Errors: `InputError` for an argument or input that cannot be used.
     """
+
+    channel_settings = ("width",)
 
     def __init__(
         self,
@@ -69,6 +73,7 @@ class FourierOperator(nn.Module, StoredOperator):
         boundary: str | Sequence[str | Sequence[str]] = "dirichlet",
         centring: str = "cell",
         activation: str = "gelu",
+        blended: bool = False,
     ) -> None:
         super().__init__()
         check_counts(in_channels=in_channels, out_channels=out_channels, width=width, layers=layers)
@@ -98,6 +103,7 @@ class FourierOperator(nn.Module, StoredOperator):
         mixers = layers if channel_mlp else 0
         self.mixers = nn.ModuleList(perceptron(width, channel_mlp, width) for _ in range(mixers))
         self.gates = nn.ParameterList(nn.Parameter(torch.ones(width)) for _ in range(mixers))
+        self.blend = nn.Parameter(torch.ones(layers)) if blended else None
         self.project = perceptron(width, projection, out_channels)
 
     def forward(
@@ -118,7 +124,7 @@ class FourierOperator(nn.Module, StoredOperator):
                 y = torch.addcmul(self.mixers[layer](y), v, gate)
                 if layer < last:
                     y = self.activation(y)
-            v = y
+            v = y if self.blend is None else torch.lerp(v, y, self.blend[layer])
         for axis, n in enumerate(space):
             v = v.narrow(axis + 2, 0, n) if v.shape[axis + 2] != n else v
         return self.project(v).to(inputs.dtype)

@@ -52,29 +52,45 @@ class LatentSpectralNetwork(nn.Module):
         tokens: int,
         bases: int,
         heads: int,
+        depth: int = 1,
+        blended: bool = False,
         norm: str,
         align_corners: bool,
         activation: Activation,
         recompute: bool,
+        members: int = 1,
     ) -> None:
         super().__init__()
         self.walls, self.align_corners, self.recompute = walls, align_corners, recompute
         widths = scale_widths(width, scales, widest)
 
         def double(inner: int, outer: int) -> DoubleConvolution:
-            return DoubleConvolution(inner, outer, walls, norm=norm, activation=activation)
+            return DoubleConvolution(inner, outer, walls, norm=norm, activation=activation, members=members)
 
         self.down = nn.ModuleList(double(a, b) for a, b in zip([width, *widths[:-1]], widths, strict=True))
-        self.blocks = nn.ModuleList(SpectralBlock(c, patch, tokens=tokens, bases=bases, heads=heads) for c in widths)
+        # One block of every scale, then the second ones: so a block has the same name whatever the depth.
+        self.blocks = nn.ModuleList(
+            SpectralBlock(c, patch, tokens=tokens, bases=bases, heads=heads) for c in widths * depth
+        )
+        self.blend = nn.Parameter(torch.ones(scales * depth)) if blended else None
         self.up = nn.ModuleList(
             double(2 * c, below) for c, below in zip(widths[:-1], [width, *widths[:-2]][: scales - 1], strict=True)
         )
 
+    def channel_parts(self) -> dict[tuple[str, int], tuple[int, ...]]:
+        """The channels that U reads: those of the skip, then as many from the coarser scale."""
+        widths = [up.first.weight.shape[1] // 2 for up in self.up]  # type: ignore[union-attr]
+        return {(f"up.{scale}.first.weight", 1): (width, width) for scale, width in enumerate(widths)}
+
     def forward(self, v: Float[Tensor, "batch width *space"]) -> Float[Tensor, "batch width *space"]:
         features = []
-        for scale, (down, block) in enumerate(zip(self.down, self.blocks, strict=True)):
+        for scale, down in enumerate(self.down):
             v = self._call(down, self._pool(v) if scale else v)
-            features.append(self._call(block, v))
+            w = v
+            for number in range(scale, len(self.blocks), len(self.down)):
+                y = self._call(self.blocks[number], w)
+                w = y if self.blend is None else torch.lerp(w.to(y.dtype), y, self.blend[number].to(y.dtype))
+            features.append(w)
         v = features.pop()
         for skip, up in zip(reversed(features), reversed(self.up), strict=True):
             v = self._call(up, torch.cat((skip, self._upsample(v, tuple(skip.shape[2:]))), 1))
@@ -105,24 +121,39 @@ class LatentSpectralNetwork(nn.Module):
 class DoubleConvolution(nn.Module):
     """Twice: convolution of 3 points per axis, normalisation, σ; in between ``outer`` or half of ``inner`` channels."""
 
-    def __init__(self, inner: int, outer: int, walls: Walls, *, norm: str, activation: Activation) -> None:
+    def __init__(
+        self, inner: int, outer: int, walls: Walls, *, norm: str, activation: Activation, members: int = 1
+    ) -> None:
         super().__init__()
         middle = max(outer, inner // 2)
         self.activation = activation
         self.first, self.second = Convolution(inner, middle, walls), Convolution(middle, outer, walls)
-        self.first_norm = normalisation(norm, middle, walls.dimension)
-        self.second_norm = normalisation(norm, outer, walls.dimension)
+        self.first_norm = normalisation(norm, middle, members)
+        self.second_norm = normalisation(norm, outer, members)
 
     def forward(self, v: Float[Tensor, "batch inner *space"]) -> Float[Tensor, "batch outer *space"]:
         v = self.activation(normalised(self.first_norm, self.first(v)))
         return self.activation(normalised(self.second_norm, self.second(v)))
 
 
-def normalisation(norm: str, channels: int, dimension: int) -> nn.Module:
-    """``group``: mean and variance of each sample, over 8 groups of channels; ``batch``: of each channel, over all."""
+def normalisation(norm: str, channels: int, members: int = 1) -> nn.Module:
+    """``group``: mean and variance of each sample, over 8 groups of a member's channels; ``batch``: of a channel."""
     if norm == "group":
-        return nn.GroupNorm(math.gcd(8, channels), channels)
-    return (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[dimension - 1](channels)
+        return nn.GroupNorm(members * math.gcd(8, channels // members), channels)
+    return BatchNormalisation(channels)
+
+
+class BatchNormalisation(nn.modules.batchnorm._BatchNorm):
+    """Batch normalisation on grids of any dimension. One value a channel, which has no variance (a single sample on a
+    scale of one point), is normalised by the running statistics in training too, and leaves them as they are."""
+
+    def _check_input_dim(self, input: Tensor) -> None: ...
+
+    def forward(self, input: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
+        if self.training and input.numel() > input.shape[1]:
+            return super().forward(input)
+        mean, variance = self.running_mean, self.running_var
+        return nn.functional.batch_norm(input, mean, variance, self.weight, self.bias, eps=self.eps)
 
 
 def normalised(norm: nn.Module, v: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:

@@ -70,7 +70,7 @@ class LatentSpectralPointOperator(nn.Module, StoredOperator):
         bases: int = 12,
         heads: int = 8,
         projection: int = 128,
-        norm: str = "group",
+        norm: str = "batch",
         align_corners: bool = False,
         activation: str = "relu",
         recompute: bool = False,

@@ -10,6 +10,7 @@ its zero-padding, on CPUs and accelerators; see ``benchmarks/operators.py``.
 """
 
 import math
+import operator
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -50,9 +51,14 @@ def add_synthesis(
     return torch.addmm(onto.reshape(-1, space[-1]), spectrum.reshape(-1, matrix.shape[0]), matrix).view(onto.shape)
 
 
-@torch.compiler.assume_constant_result
 def _matrices(points: int, modes: int, like: Tensor, *, half: bool) -> tuple[Tensor, Tensor]:
-    # The forward and the inverse matrix of an axis, real on the last one (``half``), else of (re, im) pairs.
+    # The forward and the inverse matrix of an axis, real on the last one (``half``), else of (re, im) pairs. To a
+    # compiler they are constants, one pair for each number of points: `index` makes it a number where it was a symbol.
+    return _constant(operator.index(points), modes, half, like)
+
+
+@torch.compiler.assume_constant_result
+def _constant(points: int, modes: int, half: bool, like: Tensor) -> tuple[Tensor, Tensor]:
     return _built(points, modes, half, like.dtype, like.device)
 
 

@@ -5,6 +5,7 @@ from fieldwright.pipeline.compare import Contest, compare, comparison_lines
 from fieldwright.pipeline.directory import RunDirectory
 from fieldwright.pipeline.environment import environment
 from fieldwright.pipeline.figures import figures, five_figures
+from fieldwright.pipeline.merge import RunMerge, merge_runs
 from fieldwright.pipeline.plan import Question, plan_facts, plan_target, planned_recipe
 from fieldwright.pipeline.predict import predict_file
 from fieldwright.pipeline.run import STAGES, RunSummary, run, summarise_run
@@ -15,6 +16,7 @@ __all__ = [
     "Contest",
     "Question",
     "RunDirectory",
+    "RunMerge",
     "RunSummary",
     "compare",
     "comparison_lines",
@@ -24,6 +26,7 @@ __all__ = [
     "figures",
     "five_figures",
     "generate_stage",
+    "merge_runs",
     "plain",
     "plan_facts",
     "plan_target",

@@ -17,6 +17,7 @@ from fieldwright.datasets.cost import CostModel, estimate_cost
 from fieldwright.datasets.generate import check_room
 from fieldwright.datasets.settle import sample_bytes
 from fieldwright.errors import FieldwrightError, InputError, RecipeError
+from fieldwright.growth import materialise
 from fieldwright.operators import ForeignOperator, build_operator, load_pretrained
 from fieldwright.operators.foreign import grid_taken_instead
 from fieldwright.pipeline.directory import RunDirectory
@@ -145,7 +146,7 @@ def train_stage(
         symmetries=problem.symmetries() if recipe.training.augment else (),
         reporter=reporter,
     )
-    return Surrogate(summary.operator, inputs, outputs, problem, timed), summary
+    return Surrogate(materialise(summary.operator), inputs, outputs, problem, timed), summary
 
 
 def _first(split: FieldDataset, trajectories: int, phases: Sequence[Phase]) -> Samples:

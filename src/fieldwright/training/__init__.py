@@ -1,13 +1,14 @@
 """Training: a list of phases, one loop that runs, checkpoints and resumes them all."""
 
 from fieldwright.training.batches import Batch, Normalization, Samples, TensorSamples
-from fieldwright.training.callbacks import Callback, Step
+from fieldwright.training.callback import Callback, Step
 from fieldwright.training.carried import Carried, Freeze, Preparation
 from fieldwright.training.channel_layout import ChannelLayout
 from fieldwright.training.data import TrainingData
 from fieldwright.training.devices import launch_fabric
 from fieldwright.training.interruption import TrainingStopped
 from fieldwright.training.loop import TrainingSummary, train
+from fieldwright.training.merged_members import MergeMembers
 from fieldwright.training.metrics import tensorboard_loggers
 from fieldwright.training.monge_ampere import MongeAmpere, monitor_data
 from fieldwright.training.objectives import Objective, RelativeError
@@ -27,6 +28,7 @@ __all__ = [
     "Freeze",
     "GroupRates",
     "LeadTimes",
+    "MergeMembers",
     "MongeAmpere",
     "Normalization",
     "Objective",

@@ -6,7 +6,7 @@ import fnmatch
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
@@ -21,11 +21,12 @@ class Carried:
 
     ``optimizer_state`` maps parameter names to the optimizer's tensors for them (``exp_avg``, ``exp_avg_sq``, ``step``
     with AdamW). A `prepare` transform receives the state that the last phase ended with and returns the one to begin
-    with; an empty one is a fresh optimizer.
+    with; an empty one is a fresh optimizer. ``lineage`` tells of each growth so far: its plan as JSON, and its report.
     """
 
     operator: nn.Module
     optimizer_state: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    lineage: list[dict[str, Any]] = field(default_factory=list)
 
 
 Prepare = Callable[[Carried], Carried]

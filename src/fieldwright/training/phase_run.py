@@ -22,17 +22,18 @@ from fieldwright.operators.flops import counted_flops
 from fieldwright.progress import Reporter, Stage
 from fieldwright.training.averaging import WeightAverage
 from fieldwright.training.batches import Batch, SampleStream, Symmetry, augment, augment_mask
-from fieldwright.training.callbacks import Step, own_callbacks
+from fieldwright.training.callback import Step, own_callbacks
 from fieldwright.training.carried import Carried
 from fieldwright.training.checkpoint import CheckpointStore
 from fieldwright.training.clock import Clock
 from fieldwright.training.data import TrainingData
 from fieldwright.training.devices import multiplies_bfloat16, total
+from fieldwright.training.gradient_noise import NoisyGradients
 from fieldwright.training.guard import FiniteGuard
 from fieldwright.training.interruption import StopRequest, TrainingStopped
 from fieldwright.training.metrics import MetricsTable, Row
 from fieldwright.training.objectives import build_objective
-from fieldwright.training.optimizers import OPTIMIZERS, load_named_state, named_state, trainable
+from fieldwright.training.optimizers import build_optimizer, load_named_state, named_state, trainable
 from fieldwright.training.parameter_groups import FACTOR, optimizer_groups
 from fieldwright.training.phases import Phase, lead_times
 from fieldwright.training.position import Position, TrainingState
@@ -86,7 +87,10 @@ class PhaseRun:
         if phase.batch_size < fabric.world_size:
             raise InputError(f"phase '{phase.name}': batch_size {phase.batch_size} for {fabric.world_size} processes")
         self.phase, self.operator, self.position, self.around = phase, carried.operator, position, around
+        self.lineage = carried.lineage
         objective = build_objective(phase.objective)
+        if phase.gradient_noise:
+            objective = NoisyGradients(objective, phase.gradient_noise)
         self.objective = objective if phase.roll_out is None else RolledOut(objective, phase.roll_out)
         self.operator.to(fabric.device).train()
         self.parameters = list(trainable(self.operator).values())
@@ -95,7 +99,7 @@ class PhaseRun:
         module: Any = torch.compile(self.operator) if phase.compile else self.operator
         self.wrapped = fabric.setup_module(module)
         groups = optimizer_groups(self.operator, phase.groups, phase.weight_decay)
-        self.optimizer = OPTIMIZERS[phase.optimizer](groups, phase.learning_rate, phase.weight_decay)
+        self.optimizer = build_optimizer(phase.optimizer, groups, phase.learning_rate, phase.weight_decay)
         load_named_state(self.operator, self.optimizer, carried.optimizer_state)
         self.average = average
         if average is not None:
@@ -140,14 +144,14 @@ class PhaseRun:
                     " the same command goes on from there"
                 )
         self._check_finite()
+        if self.average is not None:
+            self.average.copy_to(self.operator)
         for callback in self.callbacks:
             sentence = callback.end(self._seen(self.phase.rate(1.0)))
             if sentence:
                 self.around.reporter.notice(sentence)
-        if self.average is not None:
-            self.average.copy_to(self.operator)
         self.clock.read(self.position)
-        return Carried(self.operator, named_state(self.operator, self.optimizer))
+        return Carried(self.operator, named_state(self.operator, self.optimizer), self.lineage)
 
     def fraction(self) -> float:
         """How much of the budget is used."""
@@ -226,7 +230,8 @@ class PhaseRun:
         )
         torch.manual_seed(derived_seed(self.around.seed, "step", position.phase, position.step, rank))
         mine, chosen, drawn = (part.tensor_split(world)[rank] for part in (indices, choice, numbers))
-        pieces = min(phase.accumulate, len(mine))
+        wanted = max((callback.pieces(position.step) for callback in self.callbacks), default=1)
+        pieces = min(max(phase.accumulate, wanted), len(mine))
         shares = torch.zeros(len(self.objective.names), device=fabric.device)
         split = zip(*(part.tensor_split(pieces) for part in (mine, chosen, drawn)), strict=True)
         for number, (piece, symmetry, draws) in enumerate(split, start=1):
@@ -330,6 +335,7 @@ class PhaseRun:
             average=self.average,
             rows=self.around.table.rows,
             callbacks=[callback.state_dict() for callback in self.callbacks],
+            lineage=self.lineage,
         )
         self.around.store.write(state.to_dict(), phase=self.position.phase, step=self.position.step)
 

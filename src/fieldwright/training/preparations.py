@@ -8,8 +8,18 @@ from typing import Any
 from fieldwright.errors import InputError
 from fieldwright.settings import allowed, validate
 from fieldwright.training.carried import Freeze, Preparation, Prepare
+from fieldwright.training.ghost_norm import GhostNorm
+from fieldwright.training.growing import GROWTHS
+from fieldwright.training.merged_members import MergeMembers
+from fieldwright.training.task_phases import BeginTask
 
-PREPARATIONS: dict[str, type[Preparation]] = {"freeze": Freeze}
+PREPARATIONS: dict[str, type[Preparation]] = {
+    "freeze": Freeze,
+    "ghost-norm": GhostNorm,
+    "merge": MergeMembers,
+    "task": BeginTask,
+    **GROWTHS,
+}
 
 
 def build_preparation(choice: Prepare | Mapping[str, Any]) -> Prepare:

@@ -14,7 +14,7 @@ from fieldwright.problems import Darcy
 from fieldwright.progress import Reporter
 from fieldwright.training import Phase
 
-LSM, GROUPS = "LSM, 32 channels, 5 scales, batch normalisation", "the same, normalised in groups (our default)"
+LSM, GROUPS = "LSM, 32 channels, 5 scales, batch normalisation", "the same, each sample normalised in groups"
 UNET, FNO = "plain U-Net, 32 channels", "FNO, 32 channels, 4 layers"
 
 
@@ -41,7 +41,7 @@ def entrants(effort: Effort) -> list[Entrant]:
     modes, patch = min(16, effort.points // 4), max(1, effort.points // 16)
     return [
         Entrant(LSM, lambda: LatentSpectralOperator(1, 1, patch=patch, norm="batch"), phase(1e-3)),
-        Entrant(GROUPS, lambda: LatentSpectralOperator(1, 1, patch=patch), phase(1e-3)),
+        Entrant(GROUPS, lambda: LatentSpectralOperator(1, 1, patch=patch, norm="group"), phase(1e-3)),
         Entrant(UNET, lambda: PlainUNet(1, 1), phase(1e-3)),
         Entrant(FNO, lambda: FourierOperator(1, 1, width=32, layers=4, modes=modes), phase(4e-3)),
     ]
