@@ -17,8 +17,8 @@ from fieldwright.datasets import FieldDataset
 from fieldwright.errors import InputError, RecipeError
 from fieldwright.pipeline import Question, plan_facts, plan_target, planned_recipe
 from fieldwright.pipeline import pilots as pilots_module
+from fieldwright.pipeline.accounts import growth_of
 from fieldwright.pipeline.pilots import Purse, Setting, _search, ladder, with_setting
-from fieldwright.pipeline.plan import _growth
 from fieldwright.pipeline.stages import train_stage
 from fieldwright.recipe import load_recipe
 from fieldwright.report.plan import Pilot, TargetPlan, render_plan
@@ -106,7 +106,7 @@ def test_search_says_when_a_limit_ends_it():
 def test_growth_is_the_slope_of_the_logarithms_between_none_and_one():
     for power, expected in ((0.5, 0.5), (-1.0, 0.0), (2.0, 1.0)):
         pilots = [law_pilot(n, 4, round(1e6 * n**power), 1.0) for n in (16, 32, 64, 128)]
-        assert _growth(pilots, "updates") == pytest.approx(expected, abs=1e-3)
+        assert growth_of(pilots, "updates") == pytest.approx(expected, abs=1e-3)
 
 
 def test_purse_counts_what_was_spent():
