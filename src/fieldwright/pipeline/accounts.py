@@ -129,6 +129,7 @@ def joint_remark(pilots: Sequence[Pilot], safe: Bill | None) -> tuple[str, ...]:
 def device_ratio(
     name: str | None, stated: float | None, recipe: Recipe, largest: Pilot
 ) -> tuple[float | None, tuple[str, ...]]:
+    """How many times faster a step is on the device ``name``, and in words how that is known: stated, or measured."""
     if name is None:
         return None, ()
     if stated is not None:
