@@ -34,11 +34,7 @@ class Modes:
             raise InputError(f"growth: {type(model).__name__} has no modes that can grow; a FourierOperator has")
         before: tuple[int, ...] = tuple(model.spectral[0].modes)  # type: ignore[arg-type]
         after = (self.modes,) * model.dimension if isinstance(self.modes, int) else tuple(self.modes)
-        if (
-            len(after) != len(before)
-            or any(b < a for a, b in zip(before, after, strict=True))
-            or after == before
-        ):
+        if len(after) != len(before) or any(b < a for a, b in zip(before, after, strict=True)) or after == before:
             raise InputError(f"growth: modes {self.modes}; the operator has {list(before)} and can get more of them")
         settings = {"modes": list(after)}
         fresh = rebuilt(model, settings, seed=seed)
