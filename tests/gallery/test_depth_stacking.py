@@ -30,8 +30,8 @@ def run(way, seed=0, factor=1.0, offset=0.0, rate=2e-3):
 
 
 RUNS = [
-    run("scratch", rate=1e-3, offset=1.0), run("scratch"), run("scratch", 1), run("stack", 0, 1.6), run("stack", 1, 1.6),
-    run("zero", 0, 1.3), run("random", 0, 1.2), run("interpolate", 0, 1.1),
+    run("scratch", rate=1e-3, offset=1.0), run("scratch"), run("scratch", 1),
+    run("stack", 0, 1.6), run("stack", 1, 1.6), run("zero", 0, 1.3), run("random", 0, 1.2), run("interpolate", 0, 1.1),
 ]  # fmt: skip
 OPERATORS = [
     OperatorRun("scratch", 0, ((1.0, 0.5), (2.0, 0.3)), 1.0),

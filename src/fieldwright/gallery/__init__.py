@@ -93,14 +93,6 @@ GALLERY: dict[str, Entry] = {
         "Errors of more data forecast from pilots: how often intervals hold, on synthetic and real curves",
         reproduce_scaling_laws,
     ),
-    "scaling-laws": Entry(
-        "Errors of more data forecast from pilots: how often intervals hold, on synthetic and real curves",
-        reproduce_scaling_laws,
-    ),
-    "template-mixture-growth": Entry(
-        "MixtureGrowth: two half-width networks merged into a whole one, against scratch, Net2Net and their average",
-        reproduce_template_mixture_growth,
-    ),
 }
 
 
