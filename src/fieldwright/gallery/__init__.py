@@ -16,6 +16,7 @@ from fieldwright.gallery.data_free_mesh_mover import reproduce_data_free_mesh_mo
 from fieldwright.gallery.depth_stacking import reproduce_depth_stacking
 from fieldwright.gallery.dynamic_sparse import reproduce_continual_learning
 from fieldwright.gallery.krylov_recycling import reproduce_krylov_recycling
+from fieldwright.gallery.large_batch import reproduce_large_batch
 from fieldwright.gallery.latent_spectral_model import reproduce_latent_spectral_model
 from fieldwright.gallery.lion_k import reproduce_lion_k
 from fieldwright.gallery.multigrid_neural_operator import reproduce_multigrid_neural_operator
@@ -55,6 +56,10 @@ GALLERY: dict[str, Entry] = {
     "krylov-recycling": Entry(
         "SKR: sorted systems solved by GCRO-DR; where the published gain over GMRES comes from, and what is left of it",
         reproduce_krylov_recycling,
+    ),
+    "large-batch-regime": Entry(
+        "Large batches: what closes the gap to small ones, which batch pays, how weights diffuse",
+        reproduce_large_batch,
     ),
     "latent-spectral-model": Entry(
         "LSM: a U-Net with latent tokens in its skips, against a plain U-Net and an FNO in the same time",
