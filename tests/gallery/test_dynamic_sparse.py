@@ -17,7 +17,7 @@ from fieldwright.training import TaskMatrix
 BELOW = {name: 0.9 * error for name, error in MASKED.items()}
 GOOD = Learned(
     alone=DENSE, naive=dict.fromkeys(EQUATIONS, 1.0), naive_then=DENSE,
-    masked_card=MASKED, masked=BELOW, masked_then=BELOW,
+    masked_card=MASKED, masked_apart=MASKED, masked=BELOW, masked_then=BELOW,
     identical=True, refused="full", grown=0.2,
 )  # fmt: skip
 RUNS = {

@@ -58,6 +58,7 @@ class Learned:
     naive: dict[str, float] = field(default_factory=dict)
     naive_then: dict[str, float] = field(default_factory=dict)
     masked_card: dict[str, float] = field(default_factory=dict)
+    masked_apart: dict[str, float] = field(default_factory=dict)
     masked: dict[str, float] = field(default_factory=dict)
     masked_then: dict[str, float] = field(default_factory=dict)
     identical: bool = False
@@ -122,6 +123,7 @@ def learn_equations(data: Mapping[str, TrainingData], effort: Effort, seed: int,
     with tempfile.TemporaryDirectory() as place:
         short = train_tasks(_tasks(seed), tasks, directory=Path(place) / "card", seed=seed, reporter=reporter)
         found.masked_card = dict(zip(short.matrix.names, short.matrix.rows[-1], strict=True))
+        found.masked_apart = learn_apart(data, effort, seed, Path(place) / "apart", reporter)
         operator = _tasks(seed)
         summary = train_tasks(operator, longer, directory=Path(place) / "long", seed=seed, reporter=reporter)
         found.masked = dict(zip(summary.matrix.names, summary.matrix.rows[-1], strict=True))
@@ -132,6 +134,15 @@ def learn_equations(data: Mapping[str, TrainingData], effort: Effort, seed: int,
         found.identical = all(operator.identical().values())
         found.changed_by_growth = _differing(before, _outputs(operator, longer))
     return found
+
+
+def learn_apart(
+    data: Mapping[str, TrainingData], effort: Effort, seed: int, directory: Path, reporter: Reporter
+) -> dict[str, float]:
+    """Errors of masks that share nothing, in the epochs of the independent run."""
+    tasks = plans(data, effort, effort.card_epochs, "none")
+    matrix = train_tasks(_tasks(seed), tasks, directory=directory, seed=seed, reporter=reporter).matrix
+    return dict(zip(matrix.names, matrix.rows[-1], strict=True))
 
 
 def _grow_when_full(
@@ -200,6 +211,7 @@ def equation_table(runs: Sequence[Learned], effort: Effort) -> Table:
             f"{one:,}",
         ),
         row(f"masks, all that was learned before is read, {short} epochs", [r.masked_card for r in runs], f"{one:,}"),
+        row(f"masks, nothing shared, {short} epochs", [r.masked_apart for r in runs], f"{one:,}"),
         row(f"masks, nothing shared, {long} epochs", [r.masked for r in runs], f"{one:,}"),
         {"network": "independent run: dense per task, 40 epochs", **{k: f"{v:.1%}" for k, v in DENSE.items()}},
         {"network": "independent run: masks, 40 epochs", **{k: f"{v:.1%}" for k, v in MASKED.items()}},

@@ -104,7 +104,7 @@ def claims(learned: Sequence[Learned], runs: Runs, plain: Sequence[TaskMatrix]) 
         ),
         Claim(
             "A full network refuses a fifth task, grows, and learns it as well as the third",
-            f"{grown:.1%} against {masked['Burgers']:.1%}",
+            f"{grown:.2%} against {masked['Burgers']:.2%}",
             all(run.refused for run in learned) and grown <= masked["Burgers"],
         ),
         *[
