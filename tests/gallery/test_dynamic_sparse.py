@@ -75,14 +75,13 @@ def test_drawn_digits_are_told_apart_by_their_means_and_say_what_they_are(monkey
     assert len(digits(QUICK).task(2, test=False)[1].unique()) == 2
 
 
-def test_the_equations_have_their_samples_on_one_grid():
-    for name, data in equation_data(QUICK).items():
-        inputs, outputs = data.train_samples.batch(range(4))
+def test_a_quick_reproduction_gives_a_whole_page(monkeypatch):
+    data = equation_data(QUICK)
+    for name, one in data.items():
+        inputs, outputs = one.train_samples.batch(range(4))
         assert inputs.shape == outputs.shape == (4, 1, 64), name
-        assert len(data.train_samples) == QUICK.samples
-
-
-def test_a_quick_reproduction_gives_a_whole_page():
+        assert len(one.train_samples) == QUICK.samples
+    monkeypatch.setattr("fieldwright.gallery.dynamic_sparse.measure.equation_data", lambda effort: data)
     measured = reproduce_continual_learning(True, SILENT)
     page = markdown(dataclasses.replace(measured, quick=True, name="x"))
     assert "its figures mean nothing" in page

@@ -27,7 +27,7 @@ def _output(operator, task, name):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_every_task_comes_back_in_all_bits(name, tmp_path):
-    operator, outputs = learned(name)
+    operator, outputs = learned(name, tasks=2)
     operator.finish()
     save_tasks(operator, tmp_path / "tasks.safetensors")
     loaded = load_tasks(tmp_path / "tasks.safetensors", built(name, seed=5))

@@ -211,4 +211,5 @@ def accuracy(found: Sequence[TaskMatrix]) -> float:
 
 def _mean(found: Sequence[TaskMatrix]) -> str:
     values = [100 * matrix.average for matrix in found]
-    return f"{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f}"
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.1f}{spread}"

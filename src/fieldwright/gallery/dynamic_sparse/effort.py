@@ -31,4 +31,4 @@ FULL = Effort(
     digit_epochs=60,
     seeds=(0, 1, 2),
 )
-QUICK = Effort(samples=24, test_samples=8, card_epochs=1, epochs=1, exchange=2, digits=80, digit_epochs=1, seeds=(0, 1))
+QUICK = Effort(samples=24, test_samples=8, card_epochs=1, epochs=1, exchange=2, digits=80, digit_epochs=1, seeds=(0,))
