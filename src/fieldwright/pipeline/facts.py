@@ -67,8 +67,8 @@ def learning_curve(file: Path) -> list[dict[str, float | None]]:
             if not set(names) <= set(table.fieldnames or ()):
                 raise ValueError(f"no columns {', '.join(names)}")
             rows = list(table)
-        # Runs of before have no such column.
-        further = {"flops": "flops"} if "flops" in (table.fieldnames or ()) else {}
+        # Runs of before have no operations, and few log a constraint.
+        further = {name: name for name in ("flops", "constraint_excess") if name in (table.fieldnames or ())}
         order = {phase: float(number) for number, phase in enumerate(dict.fromkeys(row.get("phase") for row in rows))}
         return [
             {

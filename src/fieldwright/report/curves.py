@@ -23,16 +23,24 @@ MOST_POINTS = 400
 
 
 def learning_curve(metrics: Sequence[Mapping[str, float | None]]) -> str | None:
-    """Training loss and validation error against the step; None where fewer than two steps are on record."""
-    series = {name: _series(metrics, name) for name in ("train_loss", "valid_l2")}
+    """Training loss and validation error against the step; None where fewer than two steps are on record.
+
+    Where a training logged how far its weights are outside a constraint ("constraint_excess"), that is drawn too, over
+    a shade up to the step from which on they are inside.
+    """
+    series = {name: _series(metrics, name) for name in ("train_loss", "valid_l2", "constraint_excess")}
     if all(len(steps) < 2 for steps, _ in series.values()):
         return None
     looks = {
         "train_loss": ("training loss", {"color": GREY, "linewidth": 1.2}),
         "valid_l2": ("validation, relative L2", {"color": BLUE, "marker": "o", "markersize": 3.5}),
+        "constraint_excess": ("outside the constraint", {"color": ORANGE, "linestyle": "--", "linewidth": 1.2}),
     }
+    outside = [row["step"] for row in metrics if (row.get("constraint_excess") or 0) > 0]
     with new_figure(WIDTH, HEIGHT) as figure:
         axes = figure.subplots()
+        if outside:
+            axes.axvspan(0, max(step for step in outside if step is not None), color=ORANGE, alpha=0.08, linewidth=0)
         for name, (label, look) in looks.items():
             steps, values = series[name]
             if len(steps):

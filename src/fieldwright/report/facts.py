@@ -20,7 +20,7 @@ class RunFacts:
     ``stage_seconds``  wall-clock seconds of "generate", "train" and any further stage
     ``metrics``        rows of ``metrics.csv``, "step", "train_loss" and "valid_l2", the relative L2 error on the
                        validation split, None where one was not measured; also "flops", the training operations so far,
-                       and "phase", its number
+                       "phase", its number, and "constraint_excess" where it was logged
     ``dataset``        plain facts of the dataset by name; ``checksums`` SHA-256 by file
     ``command``        the command line, ``recipe`` the resolved recipe as YAML text
     ``environment``    versions and machine, plain values, one level of nesting allowed

@@ -31,12 +31,10 @@ class Inversion:
 
 
 def truth(name: str) -> Tensor:
-    """A conductivity of two phases, of three, or a smooth one."""
+    """A conductivity of two phases, or a smooth one."""
     x = (torch.arange(CELLS, dtype=torch.float64) + 0.5) / CELLS
     if name == "two phases":
         return torch.where((x > 0.3) & (x < 0.65), HIGH, LOW).to(torch.float64)
-    if name == "three phases":
-        return torch.where(x < 0.3, LOW, torch.where(x < 0.65, HIGH, 2.5)).to(torch.float64)
     return 2.5 + 1.2 * torch.sin(2 * math.pi * x)
 
 

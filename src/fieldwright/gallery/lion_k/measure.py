@@ -44,8 +44,8 @@ class Effort:
     seeds: tuple[int, ...]
 
 
-TRUTHS = {"two phases": 500, "three phases": 1500, "smooth": 1500}
-FULL = Effort(1000, 1024, 1500, TRUTHS, (0, 1, 2))
+TRUTHS = {"two phases": 500, "smooth": 500}
+FULL = Effort(1000, 1024, 1000, TRUTHS, (0, 1, 2))
 QUICK = Effort(20, 64, 3, dict.fromkeys(TRUTHS, 3), (0, 1, 2))
 
 
