@@ -133,7 +133,7 @@ def constructor_settings(model: nn.Module) -> dict[str, Any]:
         return dict(model._hub_mixin_config or {})  # type: ignore[arg-type]
     config = getattr(model, "config", None)
     if hasattr(config, "num_hidden_layers"):
-        listed = config.to_dict() if hasattr(config, "to_dict") else dict(vars(config))
+        listed = config.to_dict() if hasattr(config, "to_dict") else dict(vars(config))  # type: ignore[union-attr]
         return {**listed, "num_hidden_layers": config.num_hidden_layers}  # type: ignore[union-attr]
     return {}
 

@@ -119,7 +119,7 @@ class Text:
     """A text cut in two: windows are drawn from the first part, and ``held_out`` are of the second."""
 
     trained: UInt8[Tensor, " place"]
-    held_out: Int[Tensor, "window place"]
+    held_out: Int[Tensor, "window character"]
 
     @classmethod
     def of(cls, text: UInt8[Tensor, " place"], *, context: int, windows: int) -> Text:
