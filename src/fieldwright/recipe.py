@@ -97,7 +97,7 @@ class Training(Section):
     objective: str | dict[str, PositiveFloat] = "l2"
     pairs: PairRule | None = None
     roll_out: RollOut | None = None
-    optimizer: str = "adamw"
+    optimizer: str | dict[str, Any] = "adamw"
     learning_rate: PositiveFloat = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-5
     groups: dict[str, GroupRates] = {}

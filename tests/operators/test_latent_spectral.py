@@ -8,6 +8,7 @@ from fieldwright.errors import InputError
 from fieldwright.grids import Boundary
 from fieldwright.operators import LatentSpectralOperator, build_operator, parameter_count
 from fieldwright.operators.latent_spectral_network import BatchNormalisation, scale_widths
+from fieldwright.training.lion_k import LionK
 
 
 def small(**settings) -> LatentSpectralOperator:
@@ -152,9 +153,9 @@ def test_overfits_one_batch():
     torch.manual_seed(0)
     operator = LatentSpectralOperator(1, 1, width=16, scales=3, patch=3, heads=4)
     x, y = torch.randn(2, 2, 1, 12, 12)
-    optimizer = torch.optim.Adam(operator.parameters(), lr=3e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 300)
-    for _ in range(300):
+    optimizer = LionK(operator.parameters(), lr=3e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 100)
+    for _ in range(100):
         optimizer.zero_grad()
         loss = (operator(x) - y).square().mean() / y.square().mean()
         loss.backward()

@@ -11,6 +11,7 @@ from fieldwright.operators import LatentSpectralPointOperator, load_operator, pa
 from fieldwright.operators.latent_spectral_network import scale_widths
 from fieldwright.operators.scattered_fourier import analyse_points, mix_modes, synthesise_points, waves
 from fieldwright.operators.truncated_fourier import add_synthesis, analyse, kept_wavenumbers
+from fieldwright.training.lion_k import LionK
 
 
 def small(**settings) -> LatentSpectralPointOperator:
@@ -111,9 +112,9 @@ def test_overfits_one_batch():
     torch.manual_seed(0)
     operator = LatentSpectralPointOperator(1, 1, grid=12, modes=8, width=16, scales=2, patch=3)
     f, x, y = torch.randn(2, 20, 1), torch.rand(2, 20, 2), torch.randn(2, 20, 1)
-    optimizer = torch.optim.Adam(operator.parameters(), lr=3e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 300)
-    for _ in range(300):
+    optimizer = LionK(operator.parameters(), lr=3e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 100)
+    for _ in range(100):
         optimizer.zero_grad()
         loss = (operator(f, x) - y).square().mean() / y.square().mean()
         loss.backward()

@@ -89,6 +89,15 @@ def test_a_learning_curve_leaves_out_what_a_logarithm_cannot_show():
     assert learning_curve(rows) is not None
 
 
+def test_the_two_phases_of_a_constraint_are_drawn_where_they_were_logged():
+    plain = [{"step": i, "train_loss": 0.5**i, "valid_l2": None} for i in range(9)]
+    logged = [{**row, "constraint_excess": max(0.0, 4.0 - row["step"])} for row in plain]
+    inside = [{**row, "constraint_excess": 0.0} for row in plain]
+    assert "outside the constraint" in learning_curve(logged)
+    assert "outside the constraint" not in learning_curve(inside)
+    assert learning_curve(inside) == learning_curve(plain)
+
+
 def test_a_long_training_does_not_weigh_on_the_page():
     rows = [{"step": i, "train_loss": 1 / (i + 1), "valid_l2": None} for i in range(50 * MOST_POINTS)]
     assert len(learning_curve(rows)) < 60_000

@@ -112,8 +112,9 @@ def test_budgets_in_epochs_and_steps_and_operations_end_together(updates: float)
 def test_the_same_batch_changes_nothing_and_adam_keeps_the_decay_in_its_gradient() -> None:
     phase = Phase(batch_size=16, steps=100, **PHASE)
     assert Transfer(from_batch=16)(phase) == phase
-    adam = Phase(batch_size=64, steps=100, optimizer="adam", **PHASE)
-    assert Transfer(from_batch=16)(adam).weight_decay == adam.weight_decay
+    for optimizer in ("adam", {"kind": "adam"}):
+        adam = Phase(batch_size=64, steps=100, optimizer=optimizer, **PHASE)
+        assert Transfer(from_batch=16)(adam).weight_decay == adam.weight_decay
 
 
 def test_a_recipe_says_for_which_batch_its_settings_are() -> None:

@@ -1,8 +1,11 @@
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
-from fieldwright.training.optimizers import OPTIMIZERS, load_named_state, named_state, trainable
+from fieldwright.training import Phase
+from fieldwright.training.kappa_choice import build_kappa
+from fieldwright.training.optimizers import OPTIMIZERS, build_optimizer, load_named_state, named_state, trainable
 
 
 def a_network() -> nn.Module:
@@ -74,3 +77,35 @@ def test_frozen_parameters_are_left_out_and_unnamed_ones_start_fresh():
     load_named_state(network, fresh, {"2.bias": state["2.bias"]})
     assert list(named_state(network, fresh)) == ["2.bias"]
     assert float(named_state(network, fresh)["2.bias"]["step"]) == 2
+
+
+def test_settings_reach_the_optimizer():
+    phase = Phase(
+        steps=1, optimizer={"kind": "lion-k", "kappa": {"kind": "huber", "epsilon": 0.5}, "betas": [0.9, 0.99]}
+    )
+    optimizer = build_optimizer(phase.optimizer, list(a_network().parameters()), 1e-2, 1e-3)
+    assert optimizer.param_groups[0]["betas"] == (0.9, 0.99)
+    assert optimizer.param_groups[0]["kappa"] == build_kappa({"kind": "huber", "epsilon": 0.5})
+    assert phase.model_dump(mode="json")["optimizer"]["kappa"]["epsilon"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        ("lion_k", "did you mean 'lion-k'"),
+        ({"kind": "lion-k", "kapa": "sign"}, "no setting 'kapa'; did you mean 'kappa'"),
+        ({"kind": "lion-k", "kappa": "sing"}, "did you mean 'sign'"),
+        ({"kind": "lion-k", "state": "int8"}, "float32, bfloat16"),
+        ({"kind": "lion-k", "betas": [0.9]}, "two are needed"),
+        ({"kind": "adamw", "kappa": "sign"}, "no setting 'kappa'"),
+        ({"kappa": "sign"}, "optimizer 'None'"),
+    ],
+)
+def test_wrong_settings_are_refused_when_the_phase_is_stated(choice, words):
+    with pytest.raises(ValidationError, match=words):
+        Phase(steps=1, optimizer=choice)
+
+
+def test_a_rate_that_a_decay_would_overshoot_is_refused_when_the_phase_is_stated():
+    with pytest.raises(ValidationError, match="less than 1"):
+        Phase(steps=1, optimizer="lion-k", learning_rate=0.5, weight_decay=2.0)

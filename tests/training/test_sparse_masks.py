@@ -1,4 +1,5 @@
 import copy
+import itertools
 import math
 
 import pytest
@@ -67,7 +68,7 @@ def test_counts_stay_exact_through_every_exchange(growth, drop):
     steps(module, pairs, callbacks=[watcher], watch=watch)
     for name in seen[0]:
         assert len({int(masks[name].sum()) for masks in seen}) == 1
-        changes = [bool((a[name] != b[name]).any()) for a, b in zip(seen, seen[1:], strict=False)]
+        changes = [bool((a[name] != b[name]).any()) for a, b in itertools.pairwise(seen)]
         assert changes == [index % 2 == 0 for index in range(1, len(seen))]
     on = sum(int(active.sum()) for active in seen[0].values())
     assert on == round(0.2 * sum(active.numel() for active in seen[0].values()))

@@ -14,6 +14,7 @@ from fieldwright.analysis.evaluation import (
     Evaluation,
     ShownSample,
 )
+from fieldwright.analysis.joint_law import JointFit, JointLaw, fit_joint_law
 from fieldwright.analysis.rollout import RolloutErrors, rollout_errors
 from fieldwright.analysis.scaling_laws import LearningCurve, Predicted, ScalingLaw, fit_scaling_law
 from fieldwright.analysis.timing import Contender, Timing, measure
@@ -32,6 +33,8 @@ __all__ = [
     "Evaluation",
     "EvaluationSettings",
     "FieldErrors",
+    "JointFit",
+    "JointLaw",
     "LearningCurve",
     "Predicted",
     "RolloutErrors",
@@ -46,6 +49,7 @@ __all__ = [
     "estimate_quality",
     "evaluate",
     "field_errors",
+    "fit_joint_law",
     "fit_scaling_law",
     "loosest_tolerance",
     "measure",

@@ -14,12 +14,16 @@ from pathlib import Path
 from fieldwright.errors import InputError
 from fieldwright.gallery.data_free_mesh_mover import reproduce_data_free_mesh_mover
 from fieldwright.gallery.depth_stacking import reproduce_depth_stacking
+from fieldwright.gallery.dynamic_sparse import reproduce_continual_learning
 from fieldwright.gallery.krylov_recycling import reproduce_krylov_recycling
+from fieldwright.gallery.large_batch import reproduce_large_batch
 from fieldwright.gallery.latent_spectral_model import reproduce_latent_spectral_model
+from fieldwright.gallery.lion_k import reproduce_lion_k
 from fieldwright.gallery.multigrid_neural_operator import reproduce_multigrid_neural_operator
 from fieldwright.gallery.multionet import reproduce_multionet
 from fieldwright.gallery.operator_transformer import reproduce_operator_transformer
 from fieldwright.gallery.page import Claim, Reproduction, Table, verdict, write_page
+from fieldwright.gallery.scaling_laws import reproduce_scaling_laws
 from fieldwright.gallery.spectral_refiner import reproduce_spectral_refiner
 from fieldwright.gallery.template_mixture_growth import reproduce_template_mixture_growth
 from fieldwright.progress import SILENT, Reporter
@@ -45,13 +49,25 @@ GALLERY: dict[str, Entry] = {
         "G_stack: a language model and an operator transformer grown from shallow ones, against scratch at equal loss",
         reproduce_depth_stacking,
     ),
+    "dynamic-sparse-continual-learning": Entry(
+        "DST: one network learns four equations, then ten digits, and forgets none by a bit; what that costs",
+        reproduce_continual_learning,
+    ),
     "krylov-recycling": Entry(
         "SKR: sorted systems solved by GCRO-DR; where the published gain over GMRES comes from, and what is left of it",
         reproduce_krylov_recycling,
     ),
+    "large-batch-regime": Entry(
+        "Large batches: what closes the gap to small ones, which batch pays, how weights diffuse",
+        reproduce_large_batch,
+    ),
     "latent-spectral-model": Entry(
         "LSM: a U-Net with latent tokens in its skips, against a plain U-Net and an FNO in the same time",
         reproduce_latent_spectral_model,
+    ),
+    "lion-k": Entry(
+        "Lion-K: what weight decay makes of a momentum's sign; signs, spectra, boxes against AdamW, Muon, clamping",
+        reproduce_lion_k,
     ),
     "multigrid-neural-operator": Entry(
         "MgNO: a learned V-cycle inverts the Laplacian; a race against FNO and a U-Net on Darcy; exact periodicity",
@@ -72,6 +88,10 @@ GALLERY: dict[str, Entry] = {
     "template-mixture-growth": Entry(
         "MixtureGrowth: two half-width networks merged into a whole one, against scratch, Net2Net and their average",
         reproduce_template_mixture_growth,
+    ),
+    "scaling-laws": Entry(
+        "Errors of more data forecast from pilots: how often intervals hold, on synthetic and real curves",
+        reproduce_scaling_laws,
     ),
 }
 

@@ -7,7 +7,10 @@ from fieldwright.growth.members import BlockLayout, Joining, widened
 from fieldwright.growth.merge import Merged, merge, recalibrate
 from fieldwright.growth.orders import connection_rate, order_of_blocks, parse_order
 from fieldwright.growth.plan import Axis, Copy, Draw, GrowthPlan, StateRule, TensorMap
+from fieldwright.growth.ramp import Ramp
+from fieldwright.growth.scales import Levels, Modes
 from fieldwright.growth.templates import TemplateWeight, materialise, templated
+from fieldwright.growth.width import Widen
 
 __all__ = [
     "Axis",
@@ -19,13 +22,17 @@ __all__ = [
     "Growth",
     "GrowthPlan",
     "Joining",
+    "Levels",
     "Merged",
+    "Modes",
+    "Ramp",
     "RandomBlocks",
     "Schedule",
     "Stack",
     "StateRule",
     "TemplateWeight",
     "TensorMap",
+    "Widen",
     "Zero",
     "connection_rate",
     "grow",

@@ -126,7 +126,7 @@ def _plan(
             ramps |= own if ramped else set()
             continue
         if part is None or place is None:
-            maps[name] = _noisy(TensorMap.clone(name, shape), noise, 1, ends_branch=False)
+            maps[name] = noisy(TensorMap.clone(name, shape), noise, 1, ends_branch=False)
             states[name] = StateRule(TensorMap.clone(name, shape), growth.moments)
             continue
         path, number, rest = place
@@ -147,7 +147,7 @@ def _plan(
             if ramped and ends and not part.blocks.gains:
                 end = next(end for end in part.blocks.ends if part.blocks.ends_branch(rest) and rest.startswith(end))
                 ramps.add(part.blocks.name_of(path, number, end))
-        maps[name] = _noisy(value, noise, part.target_count, ends_branch=ends)
+        maps[name] = noisy(value, noise, part.target_count, ends_branch=ends)
         states[name] = rule
     parameters = {name for name, _ in fresh.named_parameters()}
     keeps = noise == 0 and (ramped or (new == "copy" and gain == 0))
@@ -251,7 +251,8 @@ def _settings(model: nn.Module, parts: Sequence[_Part], *, blended: bool) -> dic
     return settings
 
 
-def _noisy(value: TensorMap, noise: float, layers: int, *, ends_branch: bool) -> TensorMap:
+def noisy(value: TensorMap, noise: float, layers: int, *, ends_branch: bool) -> TensorMap:
+    """The same map with noise of share α on what it copies, for matrices; ``layers`` of the target."""
     if not noise or len(value.shape) < 2:
         return value
     kept = tuple(

@@ -13,6 +13,7 @@ moves them, and one frame is enough. W carries the size of the state past the no
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -32,6 +33,9 @@ class WindowConvolution(nn.Module):
     ``window``  the time in which the first mode in time turns once
     ``weight``  (*mode, in, 2, out), real and imaginary parts
     """
+
+    channel_axes: ClassVar[tuple[int, int]] = (-3, -1)
+    """The axes of ``weight`` that count inputs and outputs; along the others all belongs to one pair of channels."""
 
     def __init__(self, channels: int, modes: Sequence[int], window: float, steps: int) -> None:
         super().__init__()

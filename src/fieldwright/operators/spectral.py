@@ -9,6 +9,7 @@ Source: Li et al., "Fourier Neural Operator for Parametric Partial Differential 
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -24,6 +25,9 @@ class SpectralConvolution(nn.Module):
     ``weight``  (*mode, in, 2, out): real and imaginary part of R_k as real numbers, which data parallelism, optimizers
                 and exporters all take. Initialised normally, E |R_k|² = 2 / (in + out)
     """
+
+    channel_axes: ClassVar[tuple[int, int]] = (-3, -1)
+    """The axes of ``weight`` that count inputs and outputs; along the others all belongs to one pair of channels."""
 
     def __init__(self, in_channels: int, out_channels: int, modes: Sequence[int]) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ field has other values when more frames are asked for; here the sum is evaluated
 
 import math
 from collections.abc import Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from jaxtyping import Float
@@ -38,6 +38,9 @@ class SpectralOutputLayer(nn.Module):
     ``weight``   (*mode, channel, 2, channel), R as real and imaginary parts
     ``bias``     (*mode, channel, 2), b, zero at first; None where there is none
     """
+
+    channel_axes: ClassVar[tuple[int, int]] = (-3, -1)
+    """The axes of ``weight`` that count inputs and outputs; along the others all belongs to one pair of channels."""
 
     def __init__(
         self,

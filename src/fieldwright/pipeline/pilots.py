@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from fieldwright.analysis import field_errors, summarise
+from fieldwright.analysis.data_plan import LEARNT
 from fieldwright.atomic import write_atomically
 from fieldwright.datasets import FieldDataset
 from fieldwright.errors import DataError, FieldwrightError, RecipeError, TrainingError
@@ -39,9 +40,10 @@ from fieldwright.surrogate import Surrogate
 SMALLEST = 16
 """Samples of the first pilot; every next one has twice as many."""
 GAIN = 0.97
-"""A step of the search is taken when it brings the validation error below this share."""
+"""A step of the search is taken when it brings the validation error below this share; more updates of a model that has
+not learnt its training samples are taken when they lower it at all."""
 WIDER = 1.5
-FIRST_UPDATES = 1 / 16
+FIRST_UPDATES = 1 / 8
 """Updates of the first pilot, as a share of the recipe's."""
 SHARE_GROWTH = 1.5
 """Each size has so many times the budget of the size before."""
@@ -75,7 +77,7 @@ def ladder(most: int) -> list[int]:
 
 
 def first_setting(recipe: Recipe) -> Setting:
-    """Where the search begins: the recipe's width, and a sixteenth of its updates.
+    """Where the search begins: the recipe's width, and an eighth of its updates.
 
     Errors: `RecipeError` for a recipe with a list of phases, which no one number of updates scales.
     """
@@ -189,18 +191,18 @@ def _search(first: Pilot, train_one: Callable[[Setting], Pilot | None], most: in
     moved = True
     while moved:
         moved, settled = False, True
+        # A model that has not learnt its own samples says nothing of data, however little the next updates help.
+        unlearnt = best.train_error > LEARNT * best.valid_error
         for setting in _neighbours(Setting(best.width, best.updates)):
             if setting in tried:
                 continue
-            if most is not None and setting.updates > most:
-                settled = False
-                continue
-            pilot = train_one(setting)
+            pilot = None if most is not None and setting.updates > most else train_one(setting)
             if pilot is None:
                 settled = False
                 continue
             tried.add(setting)
-            if pilot.valid_error < GAIN * best.valid_error:
+            needed = 1.0 if unlearnt and setting.updates > best.updates else GAIN
+            if pilot.valid_error < needed * best.valid_error:
                 best, moved = pilot, True
                 break
     return best, settled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -22,16 +23,24 @@ MOST_POINTS = 400
 
 
 def learning_curve(metrics: Sequence[Mapping[str, float | None]]) -> str | None:
-    """Training loss and validation error against the step; None where fewer than two steps are on record."""
-    series = {name: _series(metrics, name) for name in ("train_loss", "valid_l2")}
+    """Training loss and validation error against the step; None where fewer than two steps are on record.
+
+    Where a training logged how far its weights are outside a constraint ("constraint_excess"), that is drawn too, over
+    a shade up to the step from which on they are inside.
+    """
+    series = {name: _series(metrics, name) for name in ("train_loss", "valid_l2", "constraint_excess")}
     if all(len(steps) < 2 for steps, _ in series.values()):
         return None
     looks = {
         "train_loss": ("training loss", {"color": GREY, "linewidth": 1.2}),
         "valid_l2": ("validation, relative L2", {"color": BLUE, "marker": "o", "markersize": 3.5}),
+        "constraint_excess": ("outside the constraint", {"color": ORANGE, "linestyle": "--", "linewidth": 1.2}),
     }
+    outside = [row["step"] for row in metrics if (row.get("constraint_excess") or 0) > 0]
     with new_figure(WIDTH, HEIGHT) as figure:
         axes = figure.subplots()
+        if outside:
+            axes.axvspan(0, max(step for step in outside if step is not None), color=ORANGE, alpha=0.08, linewidth=0)
         for name, (label, look) in looks.items():
             steps, values = series[name]
             if len(steps):
@@ -40,6 +49,36 @@ def learning_curve(metrics: Sequence[Mapping[str, float | None]]) -> str | None:
         readable_log(axes, "y")
         axes.legend()
         return inline_svg(figure, "learning-curve", "Training loss and validation error against the training step.")
+
+
+def cost_curve(metrics: Sequence[Mapping[str, float | None]]) -> str | None:
+    """Training loss and validation error against training operations, with a line where a phase begins.
+
+    None where there is one phase alone, of which the learning curve says the same, or no operations are on record.
+    """
+    rows = [row for row in metrics if row.get("flops")]
+    begins = [
+        before["flops"]
+        for before, row in itertools.pairwise(rows)
+        if before.get("phase") is not None and row.get("phase") != before.get("phase")
+    ]
+    if not begins:
+        return None
+    with new_figure(WIDTH, HEIGHT) as figure:
+        axes = figure.subplots()
+        for name, label, look in (
+            ("train_loss", "training loss", {"color": GREY, "linewidth": 1.2}),
+            ("valid_l2", "validation, relative L2", {"color": BLUE, "marker": "o", "markersize": 3.5}),
+        ):
+            points = [(row["flops"], row[name]) for row in rows if (row.get(name) or 0) > 0]
+            if points:
+                axes.plot(*zip(*points, strict=True), label=label, **look)
+        for flops in begins:
+            axes.axvline(flops, color=MUTED, linestyle="--", linewidth=1)
+        axes.set(xlabel="training operations (FLOPs)", yscale="log")
+        readable_log(axes, "y")
+        axes.legend()
+        return inline_svg(figure, "cost-curve", "Training loss and validation error against training operations.")
 
 
 def error_spectrum(evaluation: Evaluation) -> str:

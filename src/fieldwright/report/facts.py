@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fieldwright.training.noise_scale import BatchAdvice
+
 
 @dataclass(frozen=True)
 class RunFacts:
@@ -17,10 +19,12 @@ class RunFacts:
     ``solver``         the method that solved the data
     ``stage_seconds``  wall-clock seconds of "generate", "train" and any further stage
     ``metrics``        rows of ``metrics.csv``, "step", "train_loss" and "valid_l2", the relative L2 error on the
-                       validation split; None where one was not measured
+                       validation split, None where one was not measured; also "flops", the training operations so far,
+                       "phase", its number, and "constraint_excess" where it was logged
     ``dataset``        plain facts of the dataset by name; ``checksums`` SHA-256 by file
     ``command``        the command line, ``recipe`` the resolved recipe as YAML text
     ``environment``    versions and machine, plain values, one level of nesting allowed
+    ``batches``        what other batch sizes would do, where the noise scale was measured
     ``created``        date and time of the run, as text
     """
 
@@ -37,6 +41,7 @@ class RunFacts:
     dataset: Mapping[str, Any] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
+    batches: BatchAdvice | None = None
     created: str = ""
 
     @property

@@ -8,11 +8,13 @@ from typing import Any
 from fieldwright.errors import InputError
 from fieldwright.settings import allowed, checked_settings
 from fieldwright.training.callback import Callback
+from fieldwright.training.constraints import ConstraintWatch
 from fieldwright.training.diffusion import DistanceMeter
 from fieldwright.training.dynamic_sparse import DynamicSparse
 from fieldwright.training.noise_scale import NoiseScaleMeter
 
 CALLBACKS: dict[str, type[Callback]] = {
+    "constraint": ConstraintWatch,
     "distance": DistanceMeter,
     "dynamic-sparse": DynamicSparse,
     "noise-scale": NoiseScaleMeter,

@@ -107,12 +107,14 @@ def orthogonal_factor(
     x = x / size
     gram = x @ x.mH
     identity = torch.eye(gram.shape[1], dtype=x.dtype, device=x.device)
-    total = identity
+    total = None
     a, b, c = QUINTIC
-    for _ in range(rounds):
+    for left in reversed(range(rounds)):
         factor = a * identity + (b * identity + c * gram) @ gram
-        total = factor @ total
-        gram = factor @ gram @ factor
+        total = factor if total is None else factor @ total
+        if left:
+            gram = factor @ gram @ factor
+    assert total is not None  # there is a round at least
     x = total @ x
     return x if wide else x.mH
 

@@ -130,7 +130,8 @@ class Transfer(BaseModel):
             length = samples / phase.batch_size / steps if samples and steps else 0.0
             warmup = max(warmup, warmup_share(1 / epochs if epochs else length))
         decay = phase.weight_decay
-        if phase.optimizer != "adam":  # whose decay is part of the gradient that it normalises
+        kind = phase.optimizer if isinstance(phase.optimizer, str) else phase.optimizer["kind"]
+        if kind != "adam":  # whose decay is part of the gradient that it normalises
             decay *= phase.learning_rate / (rate * grown)
         return phase.model_copy(
             update={

@@ -22,6 +22,14 @@ import torch
 from torch import Tensor
 
 from fieldwright.errors import InputError
+from fieldwright.training.constraints import (
+    Constraint,
+    ConstraintReport,
+    constraint_report,
+    implied_constraints,
+    lyapunov,
+    stationarity,
+)
 from fieldwright.training.kappa import Kappa, Separable
 from fieldwright.training.kappa_choice import KappaChoice, build_kappa, kappa_of
 from fieldwright.training.kappa_sets import Spectral
@@ -165,6 +173,25 @@ class LionK(torch.optim.Optimizer):
             dtype = None if parameter.is_complex() else self.state_dtype
             state[MOMENTUM] = torch.zeros_like(parameter, dtype=dtype)
         return state[MOMENTUM]
+
+    @property
+    def constraint(self) -> tuple[Constraint, ...]:
+        """What weight decay asks of the weights, and how far they are from it."""
+        return implied_constraints(self)
+
+    def constraint_report(self, rates: Sequence[float] | None = None, *, tolerance: float = 1e-3) -> ConstraintReport:
+        """See `fieldwright.training.constraints.constraint_report`."""
+        return constraint_report(self, rates, tolerance=tolerance)
+
+    @torch.no_grad()
+    def lyapunov(self, loss: float) -> float:
+        """See `fieldwright.training.constraints.lyapunov`."""
+        return lyapunov(self, loss)
+
+    @torch.no_grad()
+    def stationarity(self, *, of: Literal["gradient", "momentum"] = "gradient") -> float:
+        """See `fieldwright.training.constraints.stationarity`."""
+        return stationarity(self, of=of)
 
     def state_dict(self) -> dict[str, Any]:
         """As torch's, with every K as its settings: plain values and tensors."""

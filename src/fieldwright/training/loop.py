@@ -23,6 +23,7 @@ from fieldwright.training.carried import Carried
 from fieldwright.training.checkpoint import CheckpointStore
 from fieldwright.training.data import TrainingData
 from fieldwright.training.devices import launch_fabric
+from fieldwright.training.growing import with_shares
 from fieldwright.training.interruption import stop_requests
 from fieldwright.training.metrics import MetricsTable, columns
 from fieldwright.training.objectives import build_objective
@@ -39,7 +40,8 @@ class TrainingSummary:
 
     ``validation`` is that of the final weights, ``best`` the least of all, at step ``best_step``. ``seconds`` is the
     time of all runs it took, without what was lost to interruptions. ``checkpoint_seconds`` was spent on writing
-    checkpoints in this run.
+    checkpoints in this run. ``flops`` are the operations of all steps, ``lineage`` tells of each growth: its plan and
+    report.
     """
 
     operator: nn.Module
@@ -50,6 +52,8 @@ class TrainingSummary:
     best_step: int
     checkpoint: Path | None
     checkpoint_seconds: float
+    flops: int = 0
+    lineage: Sequence[dict[str, Any]] = ()
 
     @property
     def seconds_per_step(self) -> float:
@@ -65,6 +69,8 @@ class TrainingSummary:
             "best": asdict(self.best),
             "best_step": self.best_step,
             "checkpoint_seconds": self.checkpoint_seconds,
+            "flops": self.flops,
+            "growth": [event["report"] for event in self.lineage],
         }
 
 
@@ -102,6 +108,7 @@ def train(
     """
     if not phases:
         raise InputError("training: no phases; at least one is needed")
+    phases = with_shares(phases)
     fabric = fabric or launch_fabric(device)
     writes = fabric.is_global_zero
     reporter = reporter if writes else SILENT
@@ -133,7 +140,7 @@ def train(
         while position.phase < len(phases):
             phase = phases[position.phase]
             if position.step == 0:
-                carried = _prepared(_with_pretrained(phase, carried, reporter), phase, seed, position.phase)
+                carried = _prepared(_with_pretrained(phase, carried, reporter), phases, seed, position.phase)
             carried = PhaseRun(phase, carried, position, around, average, callbacks).run()
             average, callbacks = None, []
             position.next_phase()
@@ -154,6 +161,8 @@ def train(
         best_step=position.best_step,
         checkpoint=kept[-1] if kept else None,
         checkpoint_seconds=store.spent,
+        flops=position.flops,
+        lineage=carried.lineage,
     )
 
 
@@ -191,13 +200,13 @@ def _resume(operator: nn.Module, phases: Sequence[Phase], around: Surroundings) 
     if state.identity != around.identity:
         raise RecipeError(f"checkpoints are of another training: {_difference(state.identity, around.identity)}")
     begun = state.position.phase + (1 if state.position.step > 0 else 0)
-    for index, phase in enumerate(phases[:begun]):
-        carried = _prepared(Carried(carried.operator), phase, around.seed, index)
+    for index in range(min(begun, len(phases))):
+        carried = _prepared(Carried(carried.operator), phases, around.seed, index)
     try:
         carried.operator.load_state_dict(state.operator)
     except RuntimeError as error:
         raise RecipeError(f"checkpoints are of another operator: {str(error).splitlines()[-1].strip()}") from error
-    carried.optimizer_state = state.optimizer
+    carried.optimizer_state, carried.lineage = state.optimizer, state.lineage
     if state.position.phase < len(phases):
         around.reporter.notice(
             f"training goes on at step {state.position.total_steps}, in phase '{phases[state.position.phase].name}'"
@@ -212,12 +221,17 @@ def _with_pretrained(phase: Phase, carried: Carried, reporter: Reporter) -> Carr
     return carried
 
 
-def _prepared(carried: Carried, phase: Phase, seed: int, index: int) -> Carried:
-    """The operator and optimizer state that a phase begins with: a fresh optimizer unless `prepare` says otherwise."""
+def _prepared(carried: Carried, phases: Sequence[Phase], seed: int, index: int) -> Carried:
+    """What the phase of this number begins with: a fresh optimizer unless its `prepare` says otherwise."""
+    phase = phases[index]
     if phase.prepare is None:
-        return Carried(carried.operator)
+        return Carried(carried.operator, lineage=carried.lineage)
+    if phase.optimizer != phases[max(index - 1, 0)].optimizer:
+        carried.optimizer_state = {}  # of another kind
     torch.manual_seed(derived_seed(seed, "prepare", index))
-    return phase.prepare(carried)
+    prepared = phase.prepare(carried)
+    prepared.lineage = prepared.lineage or carried.lineage
+    return prepared
 
 
 def _store(around: Surroundings, carried: Carried, position: Position) -> None:
@@ -230,6 +244,7 @@ def _store(around: Surroundings, carried: Carried, position: Position) -> None:
         optimizer=carried.optimizer_state,
         average=None,
         rows=around.table.rows,
+        lineage=carried.lineage,
     )
     around.store.write(state.to_dict(), phase=position.phase, step=position.step)
 

@@ -33,7 +33,7 @@ from fieldwright.training.guard import FiniteGuard
 from fieldwright.training.interruption import StopRequest, TrainingStopped
 from fieldwright.training.metrics import MetricsTable, Row
 from fieldwright.training.objectives import build_objective
-from fieldwright.training.optimizers import OPTIMIZERS, load_named_state, named_state, trainable
+from fieldwright.training.optimizers import build_optimizer, load_named_state, named_state, trainable
 from fieldwright.training.parameter_groups import FACTOR, optimizer_groups
 from fieldwright.training.phases import Phase, lead_times
 from fieldwright.training.position import Position, TrainingState
@@ -87,6 +87,7 @@ class PhaseRun:
         if phase.batch_size < fabric.world_size:
             raise InputError(f"phase '{phase.name}': batch_size {phase.batch_size} for {fabric.world_size} processes")
         self.phase, self.operator, self.position, self.around = phase, carried.operator, position, around
+        self.lineage = carried.lineage
         objective = build_objective(phase.objective)
         if phase.gradient_noise:
             objective = NoisyGradients(objective, phase.gradient_noise)
@@ -98,7 +99,7 @@ class PhaseRun:
         module: Any = torch.compile(self.operator) if phase.compile else self.operator
         self.wrapped = fabric.setup_module(module)
         groups = optimizer_groups(self.operator, phase.groups, phase.weight_decay)
-        self.optimizer = OPTIMIZERS[phase.optimizer](groups, phase.learning_rate, phase.weight_decay)
+        self.optimizer = build_optimizer(phase.optimizer, groups, phase.learning_rate, phase.weight_decay)
         load_named_state(self.operator, self.optimizer, carried.optimizer_state)
         self.average = average
         if average is not None:
@@ -150,7 +151,7 @@ class PhaseRun:
             if sentence:
                 self.around.reporter.notice(sentence)
         self.clock.read(self.position)
-        return Carried(self.operator, named_state(self.operator, self.optimizer))
+        return Carried(self.operator, named_state(self.operator, self.optimizer), self.lineage)
 
     def fraction(self) -> float:
         """How much of the budget is used."""
@@ -334,6 +335,7 @@ class PhaseRun:
             average=self.average,
             rows=self.around.table.rows,
             callbacks=[callback.state_dict() for callback in self.callbacks],
+            lineage=self.lineage,
         )
         self.around.store.write(state.to_dict(), phase=self.position.phase, step=self.position.step)
 

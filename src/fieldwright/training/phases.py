@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
+import torch
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -20,6 +21,7 @@ from pydantic import (
     field_serializer,
     model_validator,
 )
+from torch import nn
 
 from fieldwright.errors import InputError
 from fieldwright.training.batches import Samples
@@ -27,7 +29,7 @@ from fieldwright.training.callback import Callback
 from fieldwright.training.callbacks import build_callback
 from fieldwright.training.carried import Preparation, Prepare
 from fieldwright.training.objectives import Objective, build_objective
-from fieldwright.training.optimizers import OPTIMIZERS
+from fieldwright.training.optimizers import OptimizerChoice, build_optimizer
 from fieldwright.training.parameter_groups import GroupRates
 from fieldwright.training.preparations import build_preparation
 from fieldwright.training.roll_out import RollOut
@@ -56,6 +58,9 @@ class Phase(BaseModel):
     concerns the operator's forward and backward pass; losses are float32 always. "auto" is bfloat16 where the device
     multiplies it faster than float32 and the operator says that it gains by it (``bfloat16_pays``), else float32.
 
+    ``optimizer`` is a name, or a mapping with its ``kind`` and settings, such as ``{kind: lion-k, kappa: huber}``; see
+    `fieldwright.training.optimizers`.
+
     ``groups`` are factors of the learning rate and decays of groups of parameters that the operator names, see
     `fieldwright.training.parameter_groups`. ``pretrained`` is the directory of an operator, of a run or of a published
     checkpoint whose weights the phase begins with, all that fit in name and shape.
@@ -75,7 +80,7 @@ class Phase(BaseModel):
     objective: str | dict[str, float] | Objective = "l2"
     pairs: PairRule | None = None
     roll_out: RollOut | None = None
-    optimizer: str = "adamw"
+    optimizer: OptimizerChoice = "adamw"
     learning_rate: PositiveFloat = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-5
     groups: dict[str, GroupRates] = {}
@@ -98,12 +103,9 @@ class Phase(BaseModel):
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
-        for what, name, table in (
-            ("optimizer", self.optimizer, OPTIMIZERS),
-            ("schedule", self.schedule, SCHEDULES),
-        ):
-            if name not in table:
-                raise ValueError(f"{what} '{name}'; allowed are {', '.join(table)}")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule '{self.schedule}'; allowed are {', '.join(SCHEDULES)}")
+        build_optimizer(self.optimizer, [nn.Parameter(torch.zeros(1))], self.learning_rate, self.weight_decay)
         build_objective(self.objective)
         self.build_callbacks()
         return self

@@ -68,11 +68,13 @@ class TrainingState:
     average: WeightAverage | None
     rows: list[Row]
     callbacks: list[dict[str, Any]] = field(default_factory=list)
+    lineage: list[dict[str, Any]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Tensors and plain values only; tensors are shared, not copied."""
         return {
-            **{name: getattr(self, name) for name in ("identity", "operator", "optimizer", "rows", "callbacks")},
+            **{name: getattr(self, name) for name in ("identity", "operator", "optimizer", "rows")},
+            **{name: getattr(self, name) for name in ("callbacks", "lineage")},
             "position": asdict(self.position),
             "average": vars(self.average) if self.average is not None else None,
         }

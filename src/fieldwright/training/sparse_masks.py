@@ -9,22 +9,16 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
 from fieldwright.errors import InputError
-from fieldwright.operators.spatiotemporal_lifting import WindowConvolution
-from fieldwright.operators.spectral import SpectralConvolution
-from fieldwright.operators.spectral_output import SpectralOutputLayer
 from fieldwright.settings import allowed
 from fieldwright.training.seeding import derived_generator
 from fieldwright.training.sparsity import MaskLayout, SparseRules, best, dropped, per_bit
-
-REAL_PAIRS = (SpectralConvolution, WindowConvolution, SpectralOutputLayer)
-"""Layers whose ``weight`` is (*mode, in, 2, out): complex numbers as real pairs."""
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
 SMALLEST = 512
@@ -37,7 +31,8 @@ def mask_layouts(module: nn.Module, *, smallest: int = SMALLEST, dense: Sequence
     """The weights of a module that can be masked, by name; one that several layers share is in it once.
 
     These are trained parameters called weight, with two axes at least and ``smallest`` entries, and complex ones.
-    Spectral weights are masked as (in, out) pairs over all their wavenumbers. Norms, embeddings, depth-wise
+    Layers with ``channel_axes``, such as spectral ones, are masked as (in, out) pairs over all their wavenumbers, and
+    so are complex weights (in, out, …). Norms, embeddings, depth-wise
     convolutions and whatever a pattern in ``dense`` names are left out.
 
     Errors: `InputError` for a pattern that names no parameter, or a module without weights to mask.
@@ -71,8 +66,10 @@ def _layout(owner: nn.Module, leaf: str, parameter: nn.Parameter) -> MaskLayout 
     groups = getattr(owner, "groups", 1)
     if isinstance(groups, int) and 1 < groups == getattr(owner, "in_channels", None):
         return None
-    if isinstance(owner, REAL_PAIRS) and leaf == "weight":
-        return MaskLayout((1,) * (len(shape) - 3) + (shape[-3], 1, shape[-1]), shape, output=len(shape) - 1)
+    pair = getattr(owner, "channel_axes", None)
+    if pair is not None and leaf == "weight":
+        inner, outer = (axis % len(shape) for axis in pair)
+        return MaskLayout(tuple(n if a in (inner, outer) else 1 for a, n in enumerate(shape)), shape, output=outer)
     if parameter.is_complex() and len(shape) > 2:
         return MaskLayout((*shape[:2], *(1,) * (len(shape) - 2)), shape, output=1)
     if "weight" not in leaf and not parameter.is_complex():
@@ -95,6 +92,8 @@ class MaskedWeight:
     active: Bool[Tensor, "*bits"]
     blocked: Bool[Tensor, "*bits"]
     held: Tensor
+    _made_of: Tensor | None = field(default=None, repr=False)
+    _factors: Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
 
     @classmethod
     def alone(cls, parameter: nn.Parameter, layout: MaskLayout, active: Tensor) -> MaskedWeight:
@@ -109,12 +108,21 @@ class MaskedWeight:
     @torch.no_grad()
     def restore(self) -> None:
         """Put back all that is not trained."""
-        self.parameter.copy_(torch.where(self.trained, self.parameter, self.held))
+        # 1 p + 0 and 0 p + h are exact, and on a CPU several times faster than a choice by bits.
+        self.parameter.mul_(self._factor()).add_(self.held)
 
+    @torch.no_grad()
     def mask_gradient(self) -> None:
         """Leave the gradient of what is trained."""
         if self.parameter.grad is not None:
-            self.parameter.grad.masked_fill_(~self.trained, 0)
+            self.parameter.grad.mul_(self._factor())
+
+    def _factor(self) -> Tensor:
+        """One where the weight is trained, zero elsewhere; made again when the mask is another tensor."""
+        if self._made_of is not self.active:
+            self._made_of = self.active
+            self._factors = self.trained.to(self.held.abs().dtype)
+        return self._factors
 
     def exchange(
         self, share: float, rules: SparseRules, known: Tensor, fired: Tensor, generator: torch.Generator

@@ -73,7 +73,9 @@ class TaskMatrix:
         """(1/(T-1)) Σ_{j>1} R_{j,j} - alone_j, signed so that a positive value is a gain by what was learned before."""
         if self.alone is None or len(self.names) < 2:
             return None
-        return self._signed(statistics.fmean(row[-1] - own for row, own in list(zip(self.rows, self.alone))[1:]))
+        return self._signed(
+            statistics.fmean(row[-1] - own for row, own in zip(self.rows[1:], self.alone[1:], strict=True))
+        )
 
     def _signed(self, change: float) -> float:
         return change if self.better == "higher" else 0.0 - change
