@@ -17,7 +17,7 @@ from fieldwright.errors import TrainingError
 from fieldwright.training import TrainingStopped
 
 COMMANDS = (
-    "run", "generate", "inspect", "convert", "train", "evaluate", "predict", "report", "list", "compare",
+    "run", "generate", "inspect", "convert", "train", "evaluate", "predict", "report", "list", "compare", "plan",
     "doctor", "reproduce",
 )  # fmt: skip
 

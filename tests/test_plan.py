@@ -17,11 +17,11 @@ from fieldwright.datasets import FieldDataset
 from fieldwright.errors import InputError, RecipeError
 from fieldwright.pipeline import Question, plan_facts, plan_target, planned_recipe
 from fieldwright.pipeline import pilots as pilots_module
+from fieldwright.pipeline.accounts import growth_of
 from fieldwright.pipeline.pilots import Purse, Setting, _search, ladder, with_setting
-from fieldwright.pipeline.plan import _growth
 from fieldwright.pipeline.stages import train_stage
 from fieldwright.recipe import load_recipe
-from fieldwright.report.plan import Pilot, render_plan
+from fieldwright.report.plan import Pilot, TargetPlan, render_plan
 
 TINY = (
     "problem.resolution=16", "operator.kind=fourier", "operator.width=4", "operator.modes=3", "operator.layers=1",
@@ -36,14 +36,18 @@ def law_pilot(samples: int, width: int | None, updates: int, valid: float, train
     return Pilot(samples, width, 100, updates, 0, train, valid, valid, 1.0, 0.1, 1000, "")
 
 
-@pytest.fixture(scope="module")
-def planned(tmp_path_factory) -> Path:
-    """A plan whose errors are those of a law, as tiny trainings have none; the trainings themselves are made."""
-    directory = tmp_path_factory.mktemp("plan") / "finished"
+def answered(question: Question, directory: Path) -> TargetPlan:
+    """A plan whose errors are those of a law, as tiny trainings have none, and without a search; pilots are trained."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pilots_module, "_error", law_errors)
         patch.setattr(pilots_module, "_neighbours", lambda _: iter(()))
-        plan_target(QUESTION, directory, device="cpu")
+        return plan_target(question, directory, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("plan") / "finished"
+    answered(QUESTION, directory)
     return directory
 
 
@@ -102,7 +106,7 @@ def test_search_says_when_a_limit_ends_it():
 def test_growth_is_the_slope_of_the_logarithms_between_none_and_one():
     for power, expected in ((0.5, 0.5), (-1.0, 0.0), (2.0, 1.0)):
         pilots = [law_pilot(n, 4, round(1e6 * n**power), 1.0) for n in (16, 32, 64, 128)]
-        assert _growth(pilots, "updates") == pytest.approx(expected, abs=1e-3)
+        assert growth_of(pilots, "updates") == pytest.approx(expected, abs=1e-3)
 
 
 def test_purse_counts_what_was_spent():
@@ -166,20 +170,21 @@ def test_answer_is_the_law_priced(planned):
     assert [bill["samples"] for bill in facts["outlook"]] == [64 << k for k in range(5)]
     page = (planned / "report.html").read_text()
     assert "<svg" in page
-    assert "http" not in page.replace("http://www.w3.org", "")
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
 
 
 def test_finished_pilots_are_not_made_again(planned, monkeypatch):
     monkeypatch.setattr(pilots_module, "train_stage", lambda *_, **__: pytest.fail("a pilot was trained again"))
     before = json.loads((planned / "plan.json").read_text())
-    again = plan_facts(plan_target(QUESTION, planned, device="cpu"))
+    again = plan_facts(answered(QUESTION, planned))
     for name in ("sentence", "plan", "pilots", "expected", "safe"):
         assert again[name] == before[name]
 
 
 def test_stated_ratio_divides_the_training_and_says_whose_it_is(planned):
     question = dataclasses.replace(QUESTION, device_name="Big <GPU>", device_ratio=25.0)
-    plan = plan_target(question, planned, device="cpu")
+    plan = answered(question, planned)
     assert plan.safe is not None
     assert plan.safe.device_seconds == pytest.approx(plan.safe.training_seconds / 25)
     assert any("as stated by the user and not measured" in text for text in plan.assumptions)
@@ -188,7 +193,7 @@ def test_stated_ratio_divides_the_training_and_says_whose_it_is(planned):
 
 
 def test_recipe_of_the_plan_is_the_safe_one(planned):
-    plan = plan_target(QUESTION, planned, device="cpu")
+    plan = answered(QUESTION, planned)
     assert plan.safe is not None
     recipe = planned_recipe(QUESTION, plan)
     assert (recipe.data.train, recipe.training.steps) == (plan.safe.samples, plan.safe.updates)

@@ -13,6 +13,7 @@ from fieldwright.errors import StorageError
 from fieldwright.problems import Field
 from fieldwright.report import render_report, write_report
 from fieldwright.report.tables import fact_rows
+from fieldwright.training.noise_scale import BatchAdvice, NoiseScale
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -239,3 +240,17 @@ def test_roll_outs_have_a_section_of_their_own(lost):
     assert "How far does a roll-out carry?" in page
     assert ("ran into NaN or infinity" in page) == (lost > 0)
     assert ("Rolled out over 5\N{NO-BREAK SPACE}frames its median error is 5.0" in page) == (lost == 0)
+
+
+def test_other_batch_sizes_have_a_table_where_the_noise_scale_was_measured():
+    assert "Other batch sizes" not in render_report(make_evaluation(), make_facts())
+    advice = BatchAdvice(20, NoiseScale(60.0, 1.0, 50.0, 80.0, 9), steps=400, seconds=100.0)
+    page = render_report(make_evaluation(), make_facts(batches=advice))
+    assert "gradient noise scale 60 (50 to 80" in page
+    assert "beyond a batch of 240 (200 to 320)" in page
+    # S = 100 (1 + 60 / B): 700 at 10, 400 at 20, 250 at 40, 175 at 80
+    for batch, steps in ((10, 700), (20, 400), (40, 250), (80, 175)):
+        assert re.search(rf'scope="row">{batch}</th><td[^>]*>{steps}</td>', page)
+    assert "Other batch sizes" in render_report(
+        make_evaluation(), make_facts(batches=BatchAdvice(20, NoiseScale(1.0, -1.0, 50.0, float("inf"), 9), 400))
+    )

@@ -45,7 +45,7 @@ def test_later_tasks_leave_every_bit_of_earlier_ones(name):
 def test_frozen_entries_stay_under_every_optimizer(optimizer):
     operator, _ = learned("perceptron", tasks=1, optimizer=optimizer)
     before = operator.digest("task0")
-    operator.begin_task("task1", RULES)
+    operator.begin_task("task1", RULES, sharing="all")
     frozen = {key: weight.held.clone() for key, weight in operator.masked_weights().items()}
     owned = operator.record("task0")
 
@@ -151,7 +151,7 @@ def test_old_tasks_are_the_same_after_the_network_has_grown():
     operator, outputs = learned("perceptron", tasks=3)
     torch.manual_seed(1)
     operator.grow(perceptron(72))
-    operator.begin_task("wide", RULES)
+    operator.begin_task("wide", RULES, sharing="all")
     steps(operator, sample_pairs("perceptron", 9))
     assert operator.generations[1][2].weight.shape == (72, 72)
     for number, (task, before) in enumerate(outputs.items()):

@@ -7,6 +7,7 @@ from fieldwright.growth.members import BlockLayout, Joining, widened
 from fieldwright.growth.merge import Merged, merge, recalibrate
 from fieldwright.growth.orders import connection_rate, order_of_blocks, parse_order
 from fieldwright.growth.plan import Axis, Copy, Draw, GrowthPlan, StateRule, TensorMap
+from fieldwright.growth.ramp import Ramp
 from fieldwright.growth.scales import Levels, Modes
 from fieldwright.growth.templates import TemplateWeight, materialise, templated
 from fieldwright.growth.width import Widen
@@ -24,6 +25,7 @@ __all__ = [
     "Levels",
     "Merged",
     "Modes",
+    "Ramp",
     "RandomBlocks",
     "Schedule",
     "Stack",

@@ -106,7 +106,7 @@ def grow(
     }
     _check_memory(source, target)
     if verify == "auto" and not plan.ramped:
-        report["output change"] = _check_function(model, target, plan, probe)
+        report["output change"] = _check_function(model, target, plan, built, probe)
     states = None
     if optimizer is not None and optimizer_state is None:
         optimizer_state = _state_by_name(model, optimizer)
@@ -153,11 +153,24 @@ def _load(tensors: Mapping[str, Tensor], grown: Mapping[str, Tensor]) -> None:
         tensors[name].copy_(value)
 
 
-def _check_function(model: nn.Module, target: nn.Module, plan: GrowthPlan, probe: Sequence[Any] | None) -> float | None:
+def _check_function(
+    model: nn.Module,
+    target: nn.Module,
+    plan: GrowthPlan,
+    fresh: Mapping[str, Tensor] | None,
+    probe: Sequence[Any] | None,
+) -> float | None:
     probe = probe if probe is not None else probe_for(model)
     if probe is None:
         return None
-    change = output_change(model, target, probe)
+    # The plan on double weights: in single precision a weight that is split rounds, and the function with it.
+    before, after = _double(model), _double(target)
+    tensors = {**dict(after.named_parameters()), **dict(after.named_buffers())}
+    source = {**dict(before.named_parameters()), **dict(before.named_buffers())}
+    built = {name: tensor.to("cpu").double() for name, tensor in fresh.items()} if fresh is not None else None
+    with torch.no_grad():
+        _load(tensors, plan.weights({name: tensor.detach() for name, tensor in source.items()}, built))
+    change = output_change(before, after, probe)
     if plan.preserves == "exact" and not change <= TOLERANCE:
         raise InputError(
             f"growth: {plan.growth.get('kind')} should keep the function of {type(model).__name__}, but its outputs"

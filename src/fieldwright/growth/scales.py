@@ -32,14 +32,10 @@ class Modes:
         _check_moments(self.moments)
         if not isinstance(model, FourierOperator):
             raise InputError(f"growth: {type(model).__name__} has no modes that can grow; a FourierOperator has")
-        before = model.spectral[0].modes
+        before: tuple[int, ...] = tuple(model.spectral[0].modes)  # type: ignore[arg-type]
         after = (self.modes,) * model.dimension if isinstance(self.modes, int) else tuple(self.modes)
-        if (
-            len(after) != len(before)
-            or any(b < a for a, b in zip(before, after, strict=True))
-            or after == tuple(before)
-        ):  # type: ignore[arg-type]
-            raise InputError(f"growth: modes {self.modes}; the operator has {list(before)} and can get more of them")  # type: ignore[arg-type]
+        if len(after) != len(before) or any(b < a for a, b in zip(before, after, strict=True)) or after == before:
+            raise InputError(f"growth: modes {self.modes}; the operator has {list(before)} and can get more of them")
         settings = {"modes": list(after)}
         fresh = rebuilt(model, settings, seed=seed)
         last = len(after) - 1

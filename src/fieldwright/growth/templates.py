@@ -79,9 +79,10 @@ def factors(layer: nn.Module) -> tuple[TemplateWeight, nn.Parameter, nn.Paramete
     if not parametrize.is_parametrized(layer, "weight"):
         return None
     held = layer.parametrizations["weight"]  # type: ignore[index]
-    if not isinstance(held[0], TemplateWeight):
+    made: object = held[0]  # type: ignore[index]
+    if not isinstance(made, TemplateWeight):
         return None
-    return held[0], getattr(held, TEMPLATES), getattr(held, COEFFICIENTS)
+    return made, getattr(held, TEMPLATES), getattr(held, COEFFICIENTS)
 
 
 def template_layers(module: nn.Module) -> dict[str, nn.Module]:

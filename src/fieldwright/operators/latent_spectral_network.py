@@ -79,7 +79,8 @@ class LatentSpectralNetwork(nn.Module):
 
     def channel_parts(self) -> dict[tuple[str, int], tuple[int, ...]]:
         """The channels that U reads: those of the skip, then as many from the coarser scale."""
-        widths = [up.first.weight.shape[1] // 2 for up in self.up]  # type: ignore[union-attr]
+        weights: list[Tensor] = [up.first.weight for up in self.up]  # type: ignore[union-attr]
+        widths = [weight.shape[1] // 2 for weight in weights]
         return {(f"up.{scale}.first.weight", 1): (width, width) for scale, width in enumerate(widths)}
 
     def forward(self, v: Float[Tensor, "batch width *space"]) -> Float[Tensor, "batch width *space"]:

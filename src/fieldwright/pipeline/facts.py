@@ -6,6 +6,7 @@ import csv
 import inspect
 import json
 import shlex
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from fieldwright.recipe import Recipe
 from fieldwright.report.facts import RunFacts
 from fieldwright.settings import first_line
 from fieldwright.surrogate import Surrogate
+from fieldwright.training.noise_scale import BatchAdvice, NoiseScale, NoiseScaleMeter
 
 
 def run_facts(recipe: Recipe, work: RunDirectory) -> RunFacts:
@@ -40,6 +42,7 @@ def run_facts(recipe: Recipe, work: RunDirectory) -> RunFacts:
         metrics=learning_curve(work.metrics),
         dataset={name: generation[name] for name in ("samples", "failed", "shards", "solve_seconds", "worst_residual")},
         checksums=checksums(work.dataset),
+        batches=batch_advice(work.metrics, {phase.name: phase.batch_size for phase in recipe.training.to_phases()}),
         environment=_environment(work.path / "environment.json"),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
@@ -76,6 +79,27 @@ def learning_curve(file: Path) -> list[dict[str, float | None]]:
         ]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{file}: not the learning curve of a run: {first_line(error)}") from error
+
+
+def batch_advice(file: Path, batch_sizes: Mapping[str, int]) -> BatchAdvice | None:
+    """What other batch sizes would do, by the last noise scale in ``metrics.csv``; None where none was measured.
+
+    ``batch_sizes`` are those of the phases by name.
+    """
+    with file.open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    measured = [row for row in rows if row.get("noise_scale")]
+    if not measured:
+        return None
+    last = measured[-1]
+    value, low, high = (float(last[name]) for name in NoiseScaleMeter.columns)
+    earlier = [float(row["seconds"]) for row in rows[: rows.index(last)] if row["phase"] != last["phase"]]
+    return BatchAdvice(
+        batch_sizes[last["phase"]],
+        NoiseScale(value, 1.0, low, high, len(measured)),
+        int(last["phase_step"]),
+        float(last["seconds"]) - max(earlier, default=0.0),
+    )
 
 
 def checksums(dataset: Path) -> dict[str, str]:

@@ -13,38 +13,33 @@ import io
 import json
 import math
 import shlex
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from fieldwright.analysis import DataPlan, field_errors, fit_joint_law, plan_data, summarise, value_of_pilot
+from fieldwright.analysis import field_errors, plan_data, summarise
 from fieldwright.atomic import write_atomically
 from fieldwright.datasets import FieldDataset
-from fieldwright.errors import InputError, RecipeError
-from fieldwright.operators import parameter_count
+from fieldwright.errors import InputError
+from fieldwright.pipeline.accounts import LEAST_PILOTS, Accountant, device_ratio, joint_remark, next_pilot
 from fieldwright.pipeline.directory import RunDirectory
 from fieldwright.pipeline.environment import environment
-from fieldwright.pipeline.pilots import SMALLEST, Purse, Setting, first_setting, ladder, run_pilots, step_operations
+from fieldwright.pipeline.pilots import SMALLEST, Purse, Setting, first_setting, ladder, run_pilots
 from fieldwright.pipeline.pilots import with_setting as recipe_with
 from fieldwright.pipeline.stages import check_operator, device_name, generate_stage, plain, seeded_operator
 from fieldwright.progress import SILENT, Reporter
 from fieldwright.recipe import Recipe, load_recipe, recipe_name
-from fieldwright.report.plan import Bill, Pilot, TargetPlan, write_plan
+from fieldwright.report.plan import Pilot, TargetPlan, write_plan
 from fieldwright.report.quantities import duration, percent
 
 MOST_SAMPLES = 512
 """The largest pilot, unless the recipe has fewer training samples or the user says otherwise."""
 DATA_SHARE = 0.5
 """The share of the budget that data of pilots may take."""
-ASSUMED_GROWTH = 0.7
-"""Weights grow as samples to this power where too few model sizes were best to measure it (Hestness et al., 2017)."""
-LEAST_PILOTS = 3
 
 
 @dataclass(frozen=True)
@@ -219,8 +214,8 @@ def _answer(
         training_error=largest.train_error,
         force=question.force,
     )
-    ratio, ratio_said = _device_ratio(question, recipe, largest)
-    accountant = _Accountant(recipe, data, best, largest, seconds_per_sample, ratio)
+    ratio, ratio_said = device_ratio(question.device_name, question.device_ratio, recipe, largest)
+    accountant = Accountant(recipe, data, best, largest, seconds_per_sample, ratio)
     bills = {name: accountant.bill(size) for name in ("hopeful", "expected", "safe") if (size := getattr(data, name))}
     outlook = tuple(accountant.bill(round(data.law.curve.largest) << k) for k in range(5))
     shape = " × ".join(map(str, recipe.build_problem().grid.shape))
@@ -234,9 +229,9 @@ def _answer(
         expected=bills.get("expected"),
         safe=bills.get("safe"),
         outlook=outlook,
-        next_pilot=_next_pilot(data, accountant),
+        next_pilot=next_pilot(data, accountant),
         assumptions=(*accountant.assumptions, *ratio_said),
-        remarks=(*data.remarks, *remarks, *_joint_remark(pilots, bills.get("safe"))),
+        remarks=(*data.remarks, *remarks, *joint_remark(pilots, bills.get("safe"))),
         pilot_seconds=purse.spent,
         command=question.command(root.path),
         device=device,
@@ -244,138 +239,6 @@ def _answer(
         environment=environment(device),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
-
-
-class _Accountant:
-    """What a training of any size takes: model and updates drawn out from the pilots, seconds from their steps."""
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        data: DataPlan,
-        best: Sequence[Pilot],
-        largest: Pilot,
-        seconds_per_sample: float,
-        ratio: float | None,
-    ) -> None:
-        self.recipe, self.data, self.largest = recipe, data, largest
-        self.seconds_per_sample, self.ratio = seconds_per_sample, ratio
-        own = [pilot for pilot in best if pilot.seed == recipe.seed]
-        self.updates_growth = _growth(own, "updates")
-        self.assumptions = [f"updates grow as samples to the power {self.updates_growth:.2f}, as in the pilots"]
-        self.weights_growth = 0.0
-        if largest.width is not None:
-            measured = len({pilot.width for pilot in own}) >= LEAST_PILOTS
-            self.weights_growth = _growth(own, "parameters") if measured else ASSUMED_GROWTH
-            self.assumptions.append(
-                f"weights grow as samples to the power {self.weights_growth:.2f}, "
-                + ("as in the pilots" if measured else "an assumption: too few widths were best in the pilots")
-            )
-
-    def bill(self, samples: int) -> Bill:
-        """What ``samples`` training samples take."""
-        factor = samples / self.largest.samples
-        updates = max(1, round(self.largest.updates * factor**self.updates_growth))
-        width, parameters, flops = self._model(factor**self.weights_growth, updates)
-        training = updates * self.largest.seconds_per_update * flops / self.largest.flops
-        predicted = self.data.predict(samples)
-        return Bill(
-            samples=samples,
-            error=predicted.median,
-            low=predicted.low,
-            high=predicted.high,
-            width=width,
-            parameters=parameters,
-            updates=updates,
-            data_seconds=samples * self.seconds_per_sample,
-            training_seconds=training,
-            device_seconds=None if self.ratio is None else training / self.ratio,
-        )
-
-    def _model(self, growth: float, updates: int) -> tuple[int | None, int, int]:
-        """Width, weights and FLOPs of a step of a model of ``growth`` times the weights; as it is where that fails."""
-        as_it_is = self.largest.width, self.largest.parameters, self.largest.flops
-        if self.largest.width is None:
-            return as_it_is
-        exact = self.largest.width * math.sqrt(growth)
-        width = max(2, round(exact / 4) * 4 if exact >= 8 else round(exact))
-        if width == self.largest.width:
-            return as_it_is
-        try:
-            recipe = recipe_with(self.recipe, Setting(width, updates))
-            return width, parameter_count(seeded_operator(recipe)), step_operations(recipe)
-        except RecipeError:
-            return as_it_is
-
-
-def _growth(pilots: Sequence[Pilot], what: str) -> float:
-    """The power of the samples with which a choice of the pilots grows, between 0 and 1."""
-    sizes, values = (np.log([float(getattr(p, name)) for p in pilots]) for name in ("samples", what))
-    return float(np.clip(np.polyfit(sizes, values, 1)[0], 0.0, 1.0))
-
-
-def _next_pilot(data: DataPlan, accountant: _Accountant) -> str:
-    """Which further pilot would narrow the interval most for its time."""
-    curve = data.law.curve
-    at = float(data.expected or 8 * curve.largest)
-    candidates = {f"one of {round(curve.largest) * k} samples": round(curve.largest) * k for k in (1, 2, 4)}
-    values = {name: value_of_pilot(curve, size, at) for name, size in candidates.items()}
-    costs = {name: accountant.bill(size).seconds for name, size in candidates.items()}
-    name = max(candidates, key=lambda one: values[one] / costs[one])
-    if values[name] <= 0:
-        return ""
-    narrower = percent(values[name])
-    return f"the next pilot that pays most: {name}, {duration(costs[name])} for an interval {narrower} narrower"
-
-
-def _joint_remark(pilots: Sequence[Pilot], safe: Bill | None) -> tuple[str, ...]:
-    """What the joint law of weights and samples says, where the search has tried enough of both."""
-    best: dict[tuple[int, int], float] = {}
-    for pilot in pilots:
-        key = pilot.parameters, pilot.samples
-        best[key] = min(pilot.test_error, best.get(key, math.inf))
-    try:
-        law = fit_joint_law([(*key, error) for key, error in best.items()], resamples=0).law
-        weights, samples = law.split(float(safe.parameters * safe.samples)) if safe is not None else (0.0, 0.0)
-    except InputError:
-        return ()
-    said = (
-        f"all widths together follow {law.floor:.2g} + {law.model_factor:.2g} N^-{law.model_exponent:.2f} +"
-        f" {law.data_factor:.2g} D^-{law.data_exponent:.2f} of N weights and D samples to"
-        f" {percent(law.misfit)} (root mean square)"
-    )
-    split = f"; by it, the safe plan's N·D is best spent on {weights:.2g} weights and {samples:.2g} samples"
-    return (said + (split if safe is not None else ""),)
-
-
-def _device_ratio(question: Question, recipe: Recipe, largest: Pilot) -> tuple[float | None, tuple[str, ...]]:
-    if question.device_name is None:
-        return None, ()
-    if question.device_ratio is not None:
-        return question.device_ratio, (
-            f"a training step on {question.device_name} is taken as {question.device_ratio:g} times faster than here,"
-            " as stated by the user and not measured",
-        )
-    chosen = recipe_with(recipe, Setting(largest.width, largest.updates))
-    here, there = (_step_seconds(chosen, device) for device in ("cpu", "cuda"))
-    return here / there, (
-        f"a training step on {question.device_name} was measured on this machine's {torch.cuda.get_device_name()}:"
-        f" {here / there:.3g} times faster than on its CPU at the width of the largest pilot",
-    )
-
-
-def _step_seconds(recipe: Recipe, device: str, steps: int = 5) -> float:
-    """Seconds of a forward and backward pass on a batch, the median of a few."""
-    problem, operator = recipe.build_problem(), seeded_operator(recipe).to(device)
-    batch = torch.zeros(recipe.training.batch_size, len(problem.inputs), *problem.grid.shape, device=device)
-    seconds = []
-    for _ in range(steps + 2):
-        start = time.perf_counter()
-        operator(batch).square().sum().backward()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds[2:]))
 
 
 def _best_guess(dataset: Path) -> float:

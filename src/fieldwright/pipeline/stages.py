@@ -26,7 +26,18 @@ from fieldwright.progress import Reporter
 from fieldwright.recipe import Recipe
 from fieldwright.settings import first_line
 from fieldwright.surrogate import Surrogate
-from fieldwright.training import ChannelLayout, Phase, TensorSamples, TrainingData, TrainingSummary, lead_times, train
+from fieldwright.training import (
+    ChannelLayout,
+    ContinualOperator,
+    Phase,
+    TensorSamples,
+    TrainingData,
+    TrainingSummary,
+    export_task,
+    lead_times,
+    save_tasks,
+    train,
+)
 from fieldwright.training.batches import Samples
 from fieldwright.training.parameter_groups import optimizer_groups
 from fieldwright.training.trajectories import TensorTrajectories
@@ -146,7 +157,13 @@ def train_stage(
         symmetries=problem.symmetries() if recipe.training.augment else (),
         reporter=reporter,
     )
-    return Surrogate(materialise(summary.operator), inputs, outputs, problem, timed), summary
+    operator = materialise(summary.operator)
+    if isinstance(operator, ContinualOperator):
+        # The surrogate is the task learned last, alone; runs of other problems go on from the network of all tasks.
+        operator.finish()
+        save_tasks(operator, work.path / "tasks.safetensors")
+        operator = export_task(operator, operator.names[-1])
+    return Surrogate(operator, inputs, outputs, problem, timed), summary
 
 
 def _first(split: FieldDataset, trajectories: int, phases: Sequence[Phase]) -> Samples:

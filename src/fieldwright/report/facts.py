@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fieldwright.training.noise_scale import BatchAdvice
+
 
 @dataclass(frozen=True)
 class RunFacts:
@@ -22,6 +24,7 @@ class RunFacts:
     ``dataset``        plain facts of the dataset by name; ``checksums`` SHA-256 by file
     ``command``        the command line, ``recipe`` the resolved recipe as YAML text
     ``environment``    versions and machine, plain values, one level of nesting allowed
+    ``batches``        what other batch sizes would do, where the noise scale was measured
     ``created``        date and time of the run, as text
     """
 
@@ -38,6 +41,7 @@ class RunFacts:
     dataset: Mapping[str, Any] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
+    batches: BatchAdvice | None = None
     created: str = ""
 
     @property

@@ -20,7 +20,14 @@ from fieldwright.report.curves import (
 from fieldwright.report.facts import RunFacts
 from fieldwright.report.fields import sample_panels
 from fieldwright.report.quantities import duration, percent, plural
-from fieldwright.report.tables import break_even_table, defect_table, error_table, estimate_table, fact_rows
+from fieldwright.report.tables import (
+    batch_table,
+    break_even_table,
+    defect_table,
+    error_table,
+    estimate_table,
+    fact_rows,
+)
 from fieldwright.report.verdict import certified_sentence, key_figures, rollout_sentence, verdict
 
 VIEWS = {
@@ -58,6 +65,8 @@ def render_report(evaluation: Evaluation, facts: RunFacts) -> str:
         estimates=estimate_table(evaluation),
         defects=defect_table(evaluation),
         break_even=break_even_table(evaluation, facts),
+        batches=batch_table(facts.batches),
+        batch_advice=str(facts.batches),
         notes=[f"{row.name}: {row.note}." for row in evaluation.errors if row.note],
         mean_field=percent(evaluation.mean_field),
         target=evaluation.speed.target,

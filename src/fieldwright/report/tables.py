@@ -9,6 +9,7 @@ from typing import Any
 from fieldwright.analysis import ErrorSummary, Evaluation, SolverSpeed, Timing
 from fieldwright.report.facts import RunFacts
 from fieldwright.report.quantities import SPACE, count, duration, number, percent, shape
+from fieldwright.training.noise_scale import BatchAdvice
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,26 @@ def defect_table(evaluation: Evaluation) -> Table:
                 number(row.truth.worst) if row.truth else "–",
             )
             for row in evaluation.defects
+        ),
+    )
+
+
+def batch_table(advice: BatchAdvice | None) -> Table | None:
+    """Steps and times to the same loss at half, the same, twice and four times the batch."""
+    if advice is None:
+        return None
+    return Table(
+        ("Batch", "Steps", "Least", "Most", "Time, devices in proportion", "Time, this device"),
+        tuple(
+            (
+                f"{row['batch']:g}",
+                *(f"{row[name]:,.0f}" for name in ("steps", "least steps", "most steps")),
+                *(
+                    "–" if (seconds := row[f"seconds, {where}"]) is None else duration(seconds)
+                    for where in ("as many devices", "same device")
+                ),
+            )
+            for row in advice.rows()
         ),
     )
 

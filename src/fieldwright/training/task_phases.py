@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from fieldwright.training.carried import Carried, Preparation
 from fieldwright.training.sparsity import SparseRules
+from fieldwright.training.task_storage import load_tasks
 from fieldwright.training.tasks import ContinualOperator
 
 
@@ -16,15 +17,17 @@ class BeginTask(Preparation):
 
     ``name``     of the task
     ``sharing``  see `fieldwright.training.tasks.ContinualOperator.begin_task`
+    ``tasks``    a file of tasks learned before, in an operator built as this one: ``tasks.safetensors`` of another run
     ``dense``    patterns of parameters of which every task has a copy; for the first task only
 
     The others are those of `fieldwright.training.sparsity.SparseRules`. The optimizer begins afresh.
-    Errors: as those of `ContinualOperator` and of its `begin_task`.
+    Errors: as those of `ContinualOperator`, of its `begin_task` and of `load_tasks`.
     """
 
     kind: Literal["task"] = "task"
     name: str
-    sharing: str = "all"
+    tasks: str | None = None
+    sharing: str = "none"
     dense: Annotated[tuple[str, ...], Field(strict=False)] = ()
     sparsity: float = SparseRules.sparsity
     distribution: str | float = SparseRules.distribution
@@ -51,6 +54,10 @@ class BeginTask(Preparation):
     def __call__(self, carried: Carried) -> Carried:
         operator = carried.operator
         if not isinstance(operator, ContinualOperator):
-            operator = ContinualOperator(operator, dense=self.dense)
+            operator = (
+                ContinualOperator(operator, dense=self.dense)
+                if self.tasks is None
+                else load_tasks(self.tasks, operator)
+            )
         operator.begin_task(self.name, self.rules(), sharing=self.sharing)
         return Carried(operator)

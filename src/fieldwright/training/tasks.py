@@ -89,12 +89,13 @@ class ContinualOperator(nn.Module):
 
     @torch.no_grad()
     def begin_task(
-        self, name: str, rules: SparseRules | None = None, *, sharing: str = "all", state_of: str | None = None
+        self, name: str, rules: SparseRules | None = None, *, sharing: str = "none", state_of: str | None = None
     ) -> None:
         """Finish the task before, draw masks for a new one and put its first weights into the module.
 
-        ``sharing``   which entries of earlier tasks it reads: "all"; those that fill up its mask where free ones run
-                      short ("fill"); those that a mask drawn everywhere happens to hit ("drawn"); "none"
+        ``sharing``   which entries of earlier tasks it reads: "none", best for unlike equations; "all", for tasks with
+                      much in common; those that a mask drawn everywhere happens to hit ("drawn"); or those that fill
+                      up the mask where free ones run short ("fill")
         ``state_of``  the task whose unmasked state it begins with; None: the module's at first
 
         Its own entries begin normal, with the module's first size over √δ_ℓ, δ_ℓ the density of all that it reads.

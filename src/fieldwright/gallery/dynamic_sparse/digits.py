@@ -96,7 +96,7 @@ def masked(data: Digits, effort: Effort, sparsity: float, distribution: str, see
     rows = []
     for number in range(TASKS):
         rules = SparseRules(sparsity, distribution, growth="gradient", every=20, ceiling=max(1 / TASKS, 1 - sparsity))
-        operator.begin_task(f"digits-{number}", rules)
+        operator.begin_task(f"digits-{number}", rules, sharing="all")
         _learn(operator, data, number, effort, seed, operator.callbacks())
         row = []
         for learned in range(number + 1):
@@ -191,15 +191,15 @@ def digit_table(
         setting=(
             f"Data: {data.source}; {data.train} for training and {len(data.labels) - data.train} for the test. A"
             " perceptron 64-100-100-10 with ReLU, masks on all three layers, biases per task, Adam at 2e-3, batch 32,"
-            f" {epochs} epochs, gradient growth every 20 steps until 75 % of a task's steps; all that was learned before can be read. ERK"
-            " leaves a fifth of every layer at least to each task. Mean accuracy over the five tasks after the last"
-            f" one, in %, mean and deviation over {len(plain)} seeds; backward transfer in points."
+            f" {epochs} epochs, gradient growth every 20 steps until 75 % of a task's steps; all that was learned"
+            " before can be read. ERK leaves a fifth of every layer at least to each task. Mean accuracy over the five"
+            f" tasks after the last one, in %, mean and deviation over {len(plain)} seeds; backward transfer in points."
         ),
         rows=rows,
         reading=(
             "The task is known when an image is classified, so two classes are told apart at a time. The independent"
-            " run is on scikit-learn's digits, 40 epochs, with random growth and masks that are drawn without regard to what"
-            " is free."
+            " run is on scikit-learn's digits, 40 epochs, with random growth and masks that are drawn without regard to"
+            " what is free."
         ),
     )
 

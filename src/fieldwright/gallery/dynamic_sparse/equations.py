@@ -216,9 +216,9 @@ def equation_table(runs: Sequence[Learned], effort: Effort) -> Table:
         rows=rows,
         reading=(
             "The equations are those of the independent run; their coefficients are not known, so ours are chosen to"
-            " make a dense network about as wrong after 40 epochs. What was learned does not change by a bit when the next"
-            " task is. Reading what an unlike equation has learned does harm. The price is the difference between the"
-            " masks and a dense network of the same epochs."
+            " make a dense network about as wrong after 40 epochs. What was learned does not change by a bit when the"
+            " next task is. Reading what an unlike equation has learned does harm. The price is the difference between"
+            " the masks and a dense network of the same epochs."
         ),
     )
 

@@ -88,8 +88,8 @@ def plan_table(finishes: Sequence[glyphs.Finish], effort: Effort) -> Table:
         ),
         rows=rows,
         reading=(
-            "Scaling the rate helps and as many updates close the gap, at the cost of as many times the samples. "
-            "Ghosts and noise are for those who need them: compare their rows with those above them before use."
+            "Most of the gap is a lack of updates: the square-root rate wins back a part of it, more updates nearly "
+            "all, at the cost of as many times the samples. Ghosts and noise: see the rows beside those without."
         ),
     )
 
@@ -141,6 +141,10 @@ def knee_table(knees: Sequence[Knee], effort: Effort) -> Table:
             }
             for knee in knees
         ],
+        reading=(
+            "The noise scale is that of the plain gradient, and AdamW does not step along it: the two may differ; "
+            "as a prediction of the batch up to which more samples save steps, read it from below."
+        ),
     )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fieldwright.analysis import LearningCurve, fit_scaling_law
 from fieldwright.gallery.page import Claim, Reproduction, Table
 from fieldwright.gallery.scaling_laws.real_curves import (
     TEST,
@@ -37,7 +36,7 @@ class Effort:
 
 
 FULL = Effort(curves=200, doublings=8, shards=2, resolution=64, pilots=256, steps=384)
-QUICK = Effort(curves=3, doublings=5, shards=1, resolution=32, pilots=64, steps=16)
+QUICK = Effort(curves=2, doublings=5, shards=1, resolution=32, pilots=128, steps=8)
 LEAST, MOST = 0.85, 0.97
 SMALLEST = 16
 
@@ -156,8 +155,10 @@ def claims(found: Sequence[Calibration], curves: Sequence[Curve]) -> list[Claim]
         result.append(
             Claim(
                 f"{curve.name}: the held-out largest pilot lies in its interval",
-                f"{error:.3g} in {predicted.low:.3g} to {predicted.high:.3g}",
-                predicted.low <= error <= predicted.high,
+                "its pilots follow no law"
+                if predicted is None
+                else f"{error:.3g} in {predicted.low:.3g} to {predicted.high:.3g}",
+                predicted is not None and predicted.low <= error <= predicted.high,
             )
         )
     everything = [forecast for curve in curves for forecast in curve.forecasts()]
@@ -179,10 +180,11 @@ def draw(curves: Sequence[Curve]) -> Figure:
     figure = Figure(figsize=(8.5, 3.2), layout="constrained")
     for axes, curve in zip(figure.subplots(1, len(curves)), curves, strict=True):
         sizes = [curve.sizes[0] * 2 ** (k / 4) for k in range(4 * (len(curve.sizes) + 2) + 1)]
-        law = fit_scaling_law(LearningCurve.of((n, e) for n, e in curve.runs if n < curve.sizes[-1]))
-        laws = [law.predict(size) for size in sizes]
-        axes.fill_between(sizes, [p.low for p in laws], [p.high for p in laws], alpha=0.25, label="90 % interval")
-        axes.plot(sizes, [p.median for p in laws], label="law")
+        law = curve.law(len(curve.sizes) - 1)
+        if law is not None:
+            laws = [law.predict(size) for size in sizes]
+            axes.fill_between(sizes, [p.low for p in laws], [p.high for p in laws], alpha=0.25, label="90 % interval")
+            axes.plot(sizes, [p.median for p in laws], label="law")
         axes.plot(curve.sizes[:-1], [curve.error(n) for n in curve.sizes[:-1]], "ko", label="pilots", markersize=4)
         axes.plot(curve.sizes[-1], curve.error(curve.sizes[-1]), "rs", label="held out", markersize=5)
         axes.set(xscale="log", yscale="log", title=curve.name.replace(", width and updates searched", ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import tempfile
 from collections.abc import Sequence
@@ -12,10 +13,12 @@ import numpy as np
 import torch
 from scipy import linalg
 
-from fieldwright.analysis import LearningCurve, Predicted, fit_scaling_law
+from fieldwright.analysis import LearningCurve, Predicted, ScalingLaw, fit_scaling_law
+from fieldwright.errors import InputError
 from fieldwright.pipeline import Question, plan_target
 from fieldwright.problems import Burgers, Darcy
 from fieldwright.progress import Reporter
+from fieldwright.settings import first_line
 
 COEFFICIENTS = 6
 VALID, TEST = 256, 512
@@ -39,11 +42,17 @@ class Curve:
         """Mean over the runs of a size, of the logarithm."""
         return math.exp(np.mean([math.log(error) for at, error in self.runs if at == size]))
 
-    def forecast(self, pilots: int, size: float) -> Predicted:
+    def law(self, pilots: int) -> ScalingLaw | None:
+        """The law of the first ``pilots`` sizes; None where their errors follow none."""
+        try:
+            return fit_scaling_law(LearningCurve.of((n, e) for n, e in self.runs if n <= self.sizes[pilots - 1]))
+        except InputError:
+            return None
+
+    def forecast(self, pilots: int, size: float) -> Predicted | None:
         """The error at ``size``, from the first ``pilots`` sizes alone, with the noise of its own runs."""
-        known = [(n, e) for n, e in self.runs if n <= self.sizes[pilots - 1]]
-        count = sum(at == size for at, _ in self.runs)
-        return fit_scaling_law(LearningCurve.of(known)).predict(size, runs=count)
+        law, count = self.law(pilots), sum(at == size for at, _ in self.runs)
+        return None if law is None else law.predict(size, runs=count)
 
     def forecasts(self, least: int = 4) -> list[tuple[int, float, Predicted, float]]:
         """(pilots, size, forecast, measured) of everything 2, 4 and 8 times beyond ``least`` pilots or more."""
@@ -51,7 +60,9 @@ class Curve:
         for pilots in range(least, len(self.sizes)):
             for farther in range(pilots, min(pilots + 3, len(self.sizes))):
                 size = self.sizes[farther]
-                found.append((pilots, size, self.forecast(pilots, size), self.error(size)))
+                predicted = self.forecast(pilots, size)
+                if predicted is not None:
+                    found.append((pilots, size, predicted, self.error(size)))
         return found
 
 
@@ -108,9 +119,15 @@ def operator_curve(resolution: int, most: int, steps: int, reporter: Reporter) -
     )  # fmt: skip
     question = Question("burgers", 0.02, overrides, budget_seconds=1e6, max_samples=most, force=True)
     with tempfile.TemporaryDirectory() as place:
-        plan = plan_target(question, Path(place) / "plan", device="cpu", reporter=reporter)
-    runs = tuple((float(pilot.samples), pilot.test_error) for pilot in plan.pilots if pilot.best)
-    return Curve("Burgers, Fourier operator, width and updates searched", runs), plan.remarks
+        root = Path(place) / "plan"
+        try:
+            remarks = plan_target(question, root, device="cpu", reporter=reporter).remarks
+        except InputError as error:  # a curve that is refused is a result too
+            remarks = (first_line(error),)
+        with (root / "pilots.csv").open(newline="") as lines:
+            best = [row for row in csv.DictReader(lines) if row["best"] == "True"]
+    runs = tuple((float(row["samples"]), float(row["test_error"])) for row in best)
+    return Curve("Burgers, Fourier operator, width and updates searched", runs), remarks
 
 
 def _fitted_error(c: np.ndarray, u: np.ndarray, train: np.ndarray, valid: np.ndarray, test: np.ndarray) -> float:

@@ -19,6 +19,7 @@ from fieldwright.gallery.race import predict
 from fieldwright.grids import Grid
 from fieldwright.growth import materialise, merge, templated
 from fieldwright.growth.members import layouts
+from fieldwright.growth.merge import Cross
 from fieldwright.norms import relative_l2
 from fieldwright.operators import step_flops
 from fieldwright.problems import Burgers
@@ -143,11 +144,12 @@ class Contest:
         self._average(
             TEMPLATE_LONG, self._again(made_of_templates, whole / 2, TEMPLATE), whole, self.outcomes[TEMPLATE]
         )
-        for name, cross, scale in (
+        starts: tuple[tuple[str, Cross, float], ...] = (
             (MIXTURE, "zero", 1.0),
             (ORTHOGONAL, "orthogonal", 0.1),
             (STRONG, "orthogonal", 1.0),
-        ):
+        )
+        for name, cross, scale in starts:
             merged = [merge(pair, templates=2, cross=cross, scale=scale).operator for pair in pairs]
             self._grown(name, merged, rest, 2 * member, grown)
         return list(self.outcomes.values())
