@@ -170,8 +170,8 @@ def race_table(outcomes: Sequence[Outcome], effort: Effort, torchs_muon: float) 
         "and AdamW on vectors; torch.optim.Muon itself rounds to bfloat16, for which an update of the three matrices "
         f"takes {1e3 * torchs_muon:.3g} ms here.",
         rows,
-        "The sign alone is on par with AdamW at best; the gain is in the spectral K on matrices, with the sign on "
-        "vectors, in one optimizer and at one rate.",
+        "The sign alone is on par with AdamW; the gain is in the spectral K on matrices, with the sign on vectors, in "
+        "one optimizer and at one rate.",
     )
 
 
