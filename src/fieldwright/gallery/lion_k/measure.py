@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fieldwright.gallery.lion_k.bounded_inverse import Inversion, invert_with_adam, invert_with_lbfgs, invert_with_lion
 from fieldwright.gallery.lion_k.burgers_race import (
     ADAMW,
+    CONTENDERS,
     MUON,
     SIGN,
     SPECTRAL,
@@ -170,8 +171,8 @@ def race_table(outcomes: Sequence[Outcome], effort: Effort, torchs_muon: float) 
         "and AdamW on vectors; torch.optim.Muon itself rounds to bfloat16, for which an update of the three matrices "
         f"takes {1e3 * torchs_muon:.3g} ms here.",
         rows,
-        "The sign alone is on par with AdamW at best; the gain is in the spectral K on matrices, with the sign on "
-        "vectors, in one optimizer and at one rate.",
+        "The sign alone is on par with AdamW; the gain is in the spectral K on matrices, with the sign on vectors, in "
+        "one optimizer and at one rate." + _at_the_edge(outcomes),
     )
 
 
@@ -259,6 +260,17 @@ def draw(theory: Theory, outcomes: Sequence[Outcome]) -> Figure:
     right.set(xlabel="relative L2 error, %", xlim=(0, None))
     right.grid(alpha=0.3)
     return figure
+
+
+def _at_the_edge(outcomes: Sequence[Outcome]) -> str:
+    """Who took the largest or least rate that was tried, for whom others may be better still."""
+    ends = {contender.name: (min(contender.rates), max(contender.rates)) for contender in CONTENDERS}
+    names = [name for name in dict.fromkeys(o.name for o in outcomes if o.rate in ends[o.name])]
+    return (
+        f" At the end of the rates that were tried, where others may be better still: {', '.join(names)}."
+        if names
+        else ""
+    )
 
 
 def _error(outcomes: Sequence[Outcome], name: str) -> float:
