@@ -7,6 +7,7 @@ from task_modules import MODULES, built, fourier, perceptron, sample_pairs, step
 from torch import nn
 
 from fieldwright.errors import DataError, InputError
+from fieldwright.growth import Modes, Stack, Widen
 from fieldwright.operators import FourierOperator
 from fieldwright.training.optimizers import OPTIMIZERS
 from fieldwright.training.sparsity import SparseRules
@@ -178,6 +179,27 @@ def test_a_fourier_operator_grows_in_width_and_layers():
     operator.eval()
     with torch.no_grad():
         assert torch.equal(operator(sample_pairs("fourier", 0)[0]), outputs["task0"])
+
+
+@pytest.mark.parametrize("growth", [Widen(width=16, how="zero"), Stack(2)])
+def test_plans_of_the_growth_room_make_the_larger_module(growth):
+    operator, outputs = learned("fourier", tasks=2)
+    operator.grow(growth)
+    operator.begin_task("larger", RULES)
+    steps(operator, sample_pairs("fourier", 9), count=3)
+    assert sum(map(torch.numel, operator.generations[1].parameters())) > 1.5 * sum(
+        map(torch.numel, operator.generations[0].parameters())
+    )
+    operator.use_task("task1")
+    operator.eval()
+    with torch.no_grad():
+        assert torch.equal(operator(sample_pairs("fourier", 1)[0]), outputs["task1"])
+
+
+def test_wavenumbers_cannot_be_added_to_masked_pairs():
+    operator, _ = learned("fourier", tasks=1)
+    with pytest.raises(InputError, match=r"grow: 'spectral\.0\.weight' is \(4, 8, 2, 8\)"):
+        operator.grow(Modes(modes=10))
 
 
 def test_a_module_that_does_not_contain_the_present_one_is_refused():

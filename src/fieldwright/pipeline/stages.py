@@ -157,13 +157,13 @@ def train_stage(
         symmetries=problem.symmetries() if recipe.training.augment else (),
         reporter=reporter,
     )
-    operator = materialise(summary.operator)
+    operator = summary.operator
     if isinstance(operator, ContinualOperator):
         # The surrogate is the task learned last, alone; runs of other problems go on from the network of all tasks.
         operator.finish()
         save_tasks(operator, work.path / "tasks.safetensors")
         operator = export_task(operator, operator.names[-1])
-    return Surrogate(operator, inputs, outputs, problem, timed), summary
+    return Surrogate(materialise(operator), inputs, outputs, problem, timed), summary
 
 
 def _first(split: FieldDataset, trajectories: int, phases: Sequence[Phase]) -> Samples:

@@ -1,13 +1,14 @@
-"""Dynamic sparse training of any operator: few weights from the first step on, and which ones is learned.
+"""Callbacks that keep weights to masks: of one operator that is trained sparsely, and of an operator of many tasks.
 
-In a recipe: ``training.callbacks: [{kind: dynamic-sparse, sparsity: 0.9}]``.
+Dynamic sparse training has few weights from the first step on and learns which ones. In a recipe:
+``training.callbacks: [{kind: dynamic-sparse, sparsity: 0.9}]``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 
@@ -19,6 +20,22 @@ from fieldwright.training.sparse_masks import SMALLEST, MaskedWeight, SparseStep
 from fieldwright.training.sparsity import SparseRules, best, drawn_mask, layer_counts, per_bit
 
 STARTS = ("random", "weights")
+
+
+class Tasks(Protocol):
+    """What `TaskSteps` ask of an operator of many tasks, see `fieldwright.training.tasks.ContinualOperator`."""
+
+    open: str | None
+    rules: SparseRules
+    seed: int
+
+    def masked_weights(self) -> dict[str, MaskedWeight]: ...
+
+    def take_masks(self, weights: Mapping[str, MaskedWeight]) -> None: ...
+
+    def keep(self) -> None: ...
+
+    def free_share(self) -> float: ...
 
 
 class DynamicSparse(Callback):
@@ -98,6 +115,41 @@ class DynamicSparse(Callback):
         weights = self.steps.weights.values()
         on = sum(int(weight.active.sum()) * weight.layout.entries_per_bit for weight in weights)
         return {"density": on / sum(weight.parameter.numel() for weight in weights)}
+
+    def state_dict(self) -> dict[str, Any]:
+        assert self.steps is not None
+        return self.steps.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        assert self.steps is not None
+        self.steps.load_state_dict(state)
+
+
+class TaskSteps(Callback):
+    """Keeps the steps of a training to the masks of the open task of an operator."""
+
+    def __init__(self, operator: Tasks) -> None:
+        self.operator = operator
+        self.steps: SparseSteps | None = None
+
+    def begin(self, step: Step) -> None:
+        self.steps = SparseSteps(self.operator.masked_weights(), self.operator.rules, self.operator.seed)
+        self.steps.begin(step.optimizer)
+
+    def after_backward(self, step: Step) -> None:
+        assert self.steps is not None
+        if self.steps.after_backward(step.optimizer, step.index, step.fraction):
+            self.operator.take_masks(self.steps.weights)
+
+    def after_update(self, step: Step) -> None:
+        assert self.steps is not None
+        self.steps.after_update()
+
+    def end(self, step: Step) -> str:
+        assert self.steps is not None
+        self.steps.after_update()
+        self.operator.keep()
+        return f"task '{self.operator.open}': {self.operator.free_share():.1%} of the network is free"
 
     def state_dict(self) -> dict[str, Any]:
         assert self.steps is not None

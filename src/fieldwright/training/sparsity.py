@@ -123,6 +123,13 @@ class MaskLayout:
     def entries_per_bit(self) -> int:
         return math.prod(self.weight) // self.bits
 
+    def contains(self, other: MaskLayout) -> bool:
+        """Whether the weight has all entries of another one, with as many along axes that share a bit."""
+        if len(self.weight) != len(other.weight):
+            return False
+        axes = zip(self.weight, other.weight, other.shape, strict=True)
+        return all(n == m or n > m == bits for n, m, bits in axes)
+
     @property
     def erdos_renyi(self) -> float:
         """r_ℓ, of one part."""

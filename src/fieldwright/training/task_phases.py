@@ -60,4 +60,4 @@ class BeginTask(Preparation):
                 else load_tasks(self.tasks, operator)
             )
         operator.begin_task(self.name, self.rules(), sharing=self.sharing)
-        return Carried(operator)
+        return Carried(operator, lineage=carried.lineage)

@@ -25,10 +25,13 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from fieldwright.errors import DataError, InputError
+from fieldwright.growth import Growth
+from fieldwright.growth.blocks import rebuilt
 from fieldwright.settings import allowed
-from fieldwright.training.callback import Callback, Step
+from fieldwright.training.callback import Callback
+from fieldwright.training.dynamic_sparse import TaskSteps
 from fieldwright.training.seeding import derived_generator
-from fieldwright.training.sparse_masks import SMALLEST, MaskedWeight, SparseSteps, mask_layouts
+from fieldwright.training.sparse_masks import SMALLEST, MaskedWeight, mask_layouts
 from fieldwright.training.sparsity import MaskLayout, SparseRules, drawn_mask, layer_counts
 from fieldwright.training.task_records import TaskRecord, TensorTable, packed, unpacked
 
@@ -233,19 +236,22 @@ class ContinualOperator(nn.Module):
         if self.open is not None:
             self._finish()
 
-    def grow(self, larger: nn.Module) -> None:
-        """Go on in a larger module whose weights contain the present ones, at the lowest indices of every axis.
+    def grow(self, larger: nn.Module | Growth, *, seed: int = 0) -> None:
+        """Go on in a larger module whose weights contain the present ones, at the lowest indices of the channels.
+
+        ``larger``  the module, or a growth of `fieldwright.growth` such as ``Widen(width=64)``, whose plan builds it
 
         Masks and weights are filled up with zeros. Earlier tasks are run in the module that they were learned in, on
         the same entries: a product over more entries, though they are zero, may be summed in another order.
-        Errors: `InputError` for a module that lacks a weight or has a smaller one.
+        Errors: `InputError` for a module that lacks a weight or has a smaller one, or other wavenumbers.
         """
+        if not isinstance(larger, nn.Module):
+            present = self.generations[-1]
+            larger = rebuilt(present, larger.plan(present, seed=seed).settings, seed=seed)
         layouts = mask_layouts(larger, smallest=self.smallest, dense=self._patterns(larger))
         for key, layout in self.layouts[-1].items():
             new = layouts.get(key)
-            if new is None or len(new.weight) != len(layout.weight) or any(
-                n < m for n, m in zip(new.weight, layout.weight, strict=True)
-            ):  # fmt: skip
+            if new is None or not new.contains(layout):
                 found = "has none" if new is None else f"has {new.weight}"
                 raise InputError(f"grow: '{key}' is {layout.weight}, which the larger module must contain; it {found}")
         if self.current is not None:
@@ -338,41 +344,6 @@ class ContinualOperator(nn.Module):
         there = module.state_dict()
         for key in record.state:
             there[key].copy_(record.state[key])
-
-
-class TaskSteps(Callback):
-    """Keeps the steps of a training to the masks of a `ContinualOperator`'s open task."""
-
-    def __init__(self, operator: ContinualOperator) -> None:
-        self.operator = operator
-        self.steps: SparseSteps | None = None
-
-    def begin(self, step: Step) -> None:
-        self.steps = SparseSteps(self.operator.masked_weights(), self.operator.rules, self.operator.seed)
-        self.steps.begin(step.optimizer)
-
-    def after_backward(self, step: Step) -> None:
-        assert self.steps is not None
-        if self.steps.after_backward(step.optimizer, step.index, step.fraction):
-            self.operator.take_masks(self.steps.weights)
-
-    def after_update(self, step: Step) -> None:
-        assert self.steps is not None
-        self.steps.after_update()
-
-    def end(self, step: Step) -> str:
-        assert self.steps is not None
-        self.steps.after_update()
-        self.operator.keep()
-        return f"task '{self.operator.open}': {self.operator.free_share():.1%} of the network is free"
-
-    def state_dict(self) -> dict[str, Any]:
-        assert self.steps is not None
-        return self.steps.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        assert self.steps is not None
-        self.steps.load_state_dict(state)
 
 
 def _chosen(
