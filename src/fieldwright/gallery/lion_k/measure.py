@@ -46,7 +46,7 @@ class Effort:
 
 
 TRUTHS = {"two phases": 500, "smooth": 500}
-FULL = Effort(1000, 1024, 1000, TRUTHS, (0, 1, 2))
+FULL = Effort(1000, 1024, 1500, TRUTHS, (0, 1, 2))
 QUICK = Effort(20, 64, 3, dict.fromkeys(TRUTHS, 3), (0, 1, 2))
 
 
@@ -164,7 +164,7 @@ def race_table(outcomes: Sequence[Outcome], effort: Effort, torchs_muon: float) 
         "The choice of K: Burgers' equation",
         f"u at 0 -> u at 0.3 of Burgers' equation, ν = 0.02, 64 points; a perceptron 64-256-256-64, {effort.samples} "
         f"samples, batch 64, {effort.steps} steps, cosine, relative L2 loss, no weight decay, β = (0.9, 0.99) for "
-        "Lion-K. Each optimizer has the best of three rates by the validation error after a third of the steps from a "
+        "Lion-K. Each optimizer has the best of four rates by the validation error after a third of the steps from a "
         "seed of its own. Relative L2 "
         f"error on {effort.samples // 4} other samples, median over {len(effort.seeds)} seeds (least to largest). CPU "
         "time of one thread; of an update the least of all steps. Muon is torch's algorithm with its factor in float32 "
