@@ -25,11 +25,10 @@ from fieldwright.training.ghost_norm import with_ghost_norm
 from fieldwright.training.large_batch import Regime, Rule, transferred
 
 PIXELS, FINE = 8, 64
-STYLES: tuple[Literal["normal", "italic"], ...] = ("normal", "italic")
-FACES = [
+FACES: list[tuple[str, Literal["normal", "italic"], str]] = [
     (family, style, weight)
     for family in ("DejaVu Sans", "DejaVu Serif", "DejaVu Sans Mono")
-    for style in STYLES
+    for style in ("normal", "italic")
     for weight in ("normal", "bold")
 ]
 
