@@ -18,7 +18,7 @@ from fieldwright.training.lion_k import LionK
 from record import record
 
 CASES = {"200 x 50,000": (200, 50_000), "2000 x 500": (2000, 500), "20 x 500,000": (20, 500_000)}
-REPEATS = 40
+REPEATS = 15
 OURS = "Lion-K, compiled"
 
 

@@ -31,7 +31,7 @@ def run(way, seed=0, factor=1.0, offset=0.0, rate=2e-3):
 
 RUNS = [
     run("scratch", rate=1e-3, offset=1.0), run("scratch"), run("scratch", 1),
-    run("stack", 0, 1.6), run("stack", 1, 1.6), run("zero", 0, 1.3), run("random", 0, 1.2), run("interpolate", 0, 1.1),
+    run("stack", 0, 1.9), run("stack", 1, 1.6), run("zero", 0, 1.3), run("random", 0, 1.2), run("interpolate", 0, 1.1),
 ]  # fmt: skip
 OPERATORS = [
     OperatorRun("scratch", 0, ((1.0, 0.5), (2.0, 0.3)), 1.0),
@@ -40,7 +40,7 @@ OPERATORS = [
 
 
 def test_figures_that_bear_out_every_claim_do():
-    assert speed_ups(RUNS, "stack") == pytest.approx([0.6, 0.6])
+    assert speed_ups(RUNS, "stack") == pytest.approx([0.9, 0.6])
     assert operator_speed_ups(OPERATORS, "stack")[0] == pytest.approx(2 / (0.5 + 0.5 * 2 / 3) - 1)
     assert all(claim.holds for claim in claims(RUNS, OPERATORS))
 
@@ -48,10 +48,10 @@ def test_figures_that_bear_out_every_claim_do():
 @pytest.mark.parametrize(
     ("place", "worse", "words"),
     [
-        (4, run("stack", 1, 1.2), ("34 %",)),
+        (4, run("stack", 1, 1.3), ("34 %",)),
         (4, run("stack", 1, 1.2, 5.0), ("34 %", "54.6")),
         (5, dataclasses.replace(run("zero", 0, 1.3), grown_loss=2.1), ("keeps the function",)),
-        (7, run("interpolate", 0, 1.9), ("interpolation", "Interpolation")),
+        (7, run("interpolate", 0, 2.5), ("interpolation", "Interpolation")),
     ],
 )
 def test_a_claim_fails_with_its_own_figure(place, worse, words):

@@ -131,10 +131,10 @@ def constructor_settings(model: nn.Module) -> dict[str, Any]:
     """The arguments with which a model of ours, or of Hugging Face transformers, was built; of others none."""
     if isinstance(model, StoredOperator):
         return dict(model._hub_mixin_config or {})  # type: ignore[arg-type]
-    config: Any = getattr(model, "config", None)
+    config = getattr(model, "config", None)
     if hasattr(config, "num_hidden_layers"):
-        listed = config.to_dict() if hasattr(config, "to_dict") else dict(vars(config))
-        return {**listed, "num_hidden_layers": config.num_hidden_layers}
+        listed = config.to_dict() if hasattr(config, "to_dict") else dict(vars(config))  # type: ignore[union-attr]
+        return {**listed, "num_hidden_layers": config.num_hidden_layers}  # type: ignore[union-attr]
     return {}
 
 

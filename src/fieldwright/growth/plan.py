@@ -51,7 +51,7 @@ class Axis:
         if self.rows:
             matrix = torch.tensor(self.rows, dtype=tensor.real.dtype, device=tensor.device)
             matrix = (matrix.square() if squared else matrix).to(tensor.dtype)
-            return (tensor.movedim(axis, -1) @ matrix.mT).movedim(-1, axis)
+            return torch.tensordot(tensor, matrix, dims=([axis], [1])).movedim(-1, axis)  # type: ignore[arg-type]
         index = torch.tensor(self.index, device=tensor.device)
         gain = torch.tensor(self.gain or [1.0] * len(self.index), dtype=torch.float64, device=tensor.device)
         gain = torch.where(index < 0, torch.zeros_like(gain), gain.square() if squared else gain).to(tensor.dtype)

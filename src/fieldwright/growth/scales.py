@@ -32,14 +32,18 @@ class Modes:
         _check_moments(self.moments)
         if not isinstance(model, FourierOperator):
             raise InputError(f"growth: {type(model).__name__} has no modes that can grow; a FourierOperator has")
-        before: tuple[int, ...] = tuple(model.spectral[0].modes)  # type: ignore[arg-type]
+        before: tuple[int, ...] = model.spectral[0].modes  # type: ignore[assignment]
         after = (self.modes,) * model.dimension if isinstance(self.modes, int) else tuple(self.modes)
-        if len(after) != len(before) or any(b < a for a, b in zip(before, after, strict=True)) or after == before:
+        if (
+            len(after) != len(before)
+            or any(b < a for a, b in zip(before, after, strict=True))
+            or after == tuple(before)
+        ):
             raise InputError(f"growth: modes {self.modes}; the operator has {list(before)} and can get more of them")
         settings = {"modes": list(after)}
         fresh = rebuilt(model, settings, seed=seed)
         last = len(after) - 1
-        axes = {axis: modes_map(before[axis], after[axis], half=axis == last) for axis in range(len(after))}  # type: ignore[index]
+        axes = {axis: modes_map(before[axis], after[axis], half=axis == last) for axis in range(len(after))}
         maps = {
             name: TensorMap(
                 tuple(tensor.shape),

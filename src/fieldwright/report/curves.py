@@ -58,7 +58,7 @@ def cost_curve(metrics: Sequence[Mapping[str, float | None]]) -> str | None:
     """
     rows = [row for row in metrics if row.get("flops")]
     begins = [
-        before["flops"]
+        before["flops"] or 0.0
         for before, row in itertools.pairwise(rows)
         if before.get("phase") is not None and row.get("phase") != before.get("phase")
     ]

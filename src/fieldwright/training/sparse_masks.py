@@ -185,6 +185,7 @@ class SparseSteps:
         self.averages: dict[str, tuple[Tensor, Tensor]] = {}
 
     def begin(self, optimizer: torch.optim.Optimizer) -> None:
+        """Put the masks onto weights and moments before the first step."""
         for weight in self.weights.values():
             weight.restore()
             weight.mask_moments(optimizer)
@@ -206,6 +207,7 @@ class SparseSteps:
         return due
 
     def after_update(self) -> None:
+        """Give back what a mask leaves out and an update has moved."""
         for weight in self.weights.values():
             weight.restore()
 

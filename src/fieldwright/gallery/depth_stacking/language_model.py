@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -100,7 +100,7 @@ def rotations(places: int, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat((angle.cos(),) * 2, -1).to(like), torch.cat((-sine, sine), -1).to(like)
 
 
-def standard_library(limit: int | None = None) -> Int[Tensor, " place"]:
+def standard_library(limit: int | None = None) -> UInt8[Tensor, " place"]:
     """The text, without what is no printable ASCII, as numbers of `SYMBOLS`; at most ``limit`` of them."""
     root = Path(sysconfig.get_path("stdlib"))
     others = {"test", "tests", "site-packages", "dist-packages"}
@@ -118,11 +118,11 @@ def standard_library(limit: int | None = None) -> Int[Tensor, " place"]:
 class Text:
     """A text cut in two: windows are drawn from the first part, and ``held_out`` are of the second."""
 
-    trained: Int[Tensor, " place"]
-    held_out: Int[Tensor, "window place"]
+    trained: UInt8[Tensor, " place"]
+    held_out: Int[Tensor, "window character"]
 
     @classmethod
-    def of(cls, text: Int[Tensor, " place"], *, context: int, windows: int) -> Text:
+    def of(cls, text: UInt8[Tensor, " place"], *, context: int, windows: int) -> Text:
         """The last twentieth is held out, ``windows`` of it at equal distances."""
         cut = len(text) * 19 // 20
         starts = torch.linspace(cut, len(text) - context - 1, windows).long()

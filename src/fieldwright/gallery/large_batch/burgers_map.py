@@ -61,6 +61,7 @@ class Perceptron(nn.Module):
 
 
 def perceptron(seed: int) -> nn.Module:
+    """The network with the weights that a seed draws."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Perceptron()

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -24,7 +25,7 @@ from fieldwright.training.ghost_norm import with_ghost_norm
 from fieldwright.training.large_batch import Regime, Rule, transferred
 
 PIXELS, FINE = 8, 64
-FACES = [
+FACES: list[tuple[str, Literal["normal", "italic"], str]] = [
     (family, style, weight)
     for family in ("DejaVu Sans", "DejaVu Serif", "DejaVu Sans Mono")
     for style in ("normal", "italic")

@@ -107,12 +107,12 @@ def torch_muon_seconds(updates: int = 3) -> float:
 
 ADAMW, SIGN, SPECTRAL, MUON = "AdamW", "Lion-K sign (Lion)", "Lion-K spectral+sign", "Muon + AdamW, in float32"
 CONTENDERS = (
-    Contender(ADAMW, _adamw, (1e-3, 2e-3, 4e-3)),
-    Contender(SIGN, _lion("sign"), (2e-4, 4e-4, 8e-4)),
-    Contender("Lion-K huber", _lion("huber"), (2e-4, 4e-4, 8e-4)),
-    Contender("Lion-K l2", _lion("l2"), (5e-4, 1e-3, 2e-3)),
-    Contender(SPECTRAL, _lion("spectral+sign"), (5e-4, 1e-3, 2e-3)),
-    Contender(MUON, _muon, (2.5e-3, 5e-3, 1e-2)),
+    Contender(ADAMW, _adamw, (2e-3, 4e-3, 8e-3, 16e-3)),
+    Contender(SIGN, _lion("sign"), (4e-4, 8e-4, 16e-4, 32e-4)),
+    Contender("Lion-K huber", _lion("huber"), (4e-4, 8e-4, 16e-4, 32e-4)),
+    Contender("Lion-K l2", _lion("l2"), (1e-3, 2e-3, 4e-3, 8e-3)),
+    Contender(SPECTRAL, _lion("spectral+sign"), (1e-3, 2e-3, 4e-3, 8e-3)),
+    Contender(MUON, _muon, (5e-3, 1e-2, 2e-2, 4e-2)),
 )
 
 

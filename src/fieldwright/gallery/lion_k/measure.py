@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fieldwright.gallery.lion_k.bounded_inverse import Inversion, invert_with_adam, invert_with_lbfgs, invert_with_lion
 from fieldwright.gallery.lion_k.burgers_race import (
     ADAMW,
+    CONTENDERS,
     MUON,
     SIGN,
     SPECTRAL,
@@ -45,7 +46,7 @@ class Effort:
 
 
 TRUTHS = {"two phases": 500, "smooth": 500}
-FULL = Effort(1000, 1024, 1000, TRUTHS, (0, 1, 2))
+FULL = Effort(1000, 1024, 1500, TRUTHS, (0, 1, 2))
 QUICK = Effort(20, 64, 3, dict.fromkeys(TRUTHS, 3), (0, 1, 2))
 
 
@@ -163,15 +164,15 @@ def race_table(outcomes: Sequence[Outcome], effort: Effort, torchs_muon: float) 
         "The choice of K: Burgers' equation",
         f"u at 0 -> u at 0.3 of Burgers' equation, ν = 0.02, 64 points; a perceptron 64-256-256-64, {effort.samples} "
         f"samples, batch 64, {effort.steps} steps, cosine, relative L2 loss, no weight decay, β = (0.9, 0.99) for "
-        "Lion-K. Each optimizer has the best of three rates by the validation error after a third of the steps from a "
+        "Lion-K. Each optimizer has the best of four rates by the validation error after a third of the steps from a "
         "seed of its own. Relative L2 "
         f"error on {effort.samples // 4} other samples, median over {len(effort.seeds)} seeds (least to largest). CPU "
         "time of one thread; of an update the least of all steps. Muon is torch's algorithm with its factor in float32 "
         "and AdamW on vectors; torch.optim.Muon itself rounds to bfloat16, for which an update of the three matrices "
         f"takes {1e3 * torchs_muon:.3g} ms here.",
         rows,
-        "The sign alone is on par with AdamW at best; the gain is in the spectral K on matrices, with the sign on "
-        "vectors, in one optimizer and at one rate.",
+        "The sign alone is on par with AdamW; the gain is in the spectral K on matrices, with the sign on vectors, in "
+        "one optimizer and at one rate." + _at_the_edge(outcomes),
     )
 
 
@@ -259,6 +260,17 @@ def draw(theory: Theory, outcomes: Sequence[Outcome]) -> Figure:
     right.set(xlabel="relative L2 error, %", xlim=(0, None))
     right.grid(alpha=0.3)
     return figure
+
+
+def _at_the_edge(outcomes: Sequence[Outcome]) -> str:
+    """Who took the largest or least rate that was tried, for whom others may be better still."""
+    ends = {contender.name: (min(contender.rates), max(contender.rates)) for contender in CONTENDERS}
+    names = [name for name in dict.fromkeys(o.name for o in outcomes if o.rate in ends[o.name])]
+    return (
+        f" At the end of the rates that were tried, where others may be better still: {', '.join(names)}."
+        if names
+        else ""
+    )
 
 
 def _error(outcomes: Sequence[Outcome], name: str) -> float:
