@@ -181,6 +181,19 @@ def test_plan_of_a_sound_curve():
     assert all(test.inside == (test.miss <= 1) for test in plan.back_tests)
 
 
+@pytest.mark.parametrize(
+    ("target", "size"),
+    [(0.041, 512), (0.051, 256), (0.31, 16), (0.07, 256)],
+    ids=["last", "some", "all", "not-for-good"],
+)
+def test_target_that_pilots_have_reached_needs_no_law(target: float, size: int):
+    errors = {16: 0.3, 32: 0.2, 64: 0.069, 128: 0.09, 256: 0.05, 512: 0.04}
+    plan = plan_data(errors.items(), target, training_error=0.04)
+    assert plan.status == "reached"
+    assert plan.expected == plan.safe == size
+    assert plan_data(errors.items(), 0.039, training_error=0.04).status != "reached"
+
+
 def test_target_below_the_floor_is_not_reachable():
     plan = plan_data(curve(0.8, floor=0.6, noise=0.005), 0.03)
     assert plan.status == "not reachable"

@@ -1,7 +1,8 @@
 """How many samples a target error takes: the scaling law asked backwards, after checks that may refuse an answer.
 
-A plan is given only where the law has proved itself: the largest pilot, predicted from the smaller ones, lies in its
-interval, the model has learnt its training data, and the answer is not an extrapolation beyond all measure.
+A target that pilots have reached needs no law. Beyond them a plan is given only where the law has proved itself: the
+largest pilot, predicted from the smaller ones, lies in its interval, the model has learnt its training data, and the
+answer is not an extrapolation beyond all measure.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from fieldwright.analysis.scaling_laws import LEVEL, LearningCurve, Predicted, ScalingLaw, fit_scaling_law
 from fieldwright.errors import InputError
 
-Status = Literal["reachable", "too far", "not reachable", "unreliable", "limited by training"]
+Status = Literal["reached", "reachable", "too far", "not reachable", "unreliable", "limited by training"]
 
 EXPECTED, SAFE = 0.5, 0.9
 """Probabilities of the expected and of the safe plan."""
@@ -114,6 +115,10 @@ def plan_data(
     law = fit_scaling_law(curve)
     tests = back_tests(curve)
     inflation = max([1.0, *(test.miss for test in tests)])
+    reached = _reached(curve, target)
+    if reached is not None:
+        remarks.append(f"measured, not forecast: every pilot of {reached:,} samples or more has reached the target")
+        return DataPlan(target, law, "reached", reached, reached, reached, tests, inflation, tuple(remarks))
     status = _status(law, target, tests, training_error, remarks)
     _remark_on_evidence(law, inflation, remarks)
     hopeful, expected, safe = (law.size_for(target, p) for p in (1 - SAFE, EXPECTED, SAFE))
@@ -178,6 +183,14 @@ def _beyond_small_data(
             " needed"
         )
     return (LearningCurve.of(left) if near else curve), len({size for size in near})
+
+
+def _reached(curve: LearningCurve, target: float) -> int | None:
+    """The least size at which, and at all larger ones, the pilots err no more than the target; None where none does."""
+    met = np.exp(curve.log_errors) <= target
+    if not met[-1]:
+        return None
+    return int(curve.sizes[len(met) - int(np.argmin(met[::-1])) if not met.all() else 0])
 
 
 def _status(

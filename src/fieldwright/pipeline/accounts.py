@@ -39,6 +39,7 @@ class Accountant:
         self.recipe, self.data, self.largest = recipe, data, largest
         self.seconds_per_sample, self.ratio = seconds_per_sample, ratio
         own = [pilot for pilot in best if pilot.seed == recipe.seed]
+        self.measured = {pilot.samples: pilot for pilot in own}
         self.updates_growth = growth_of(own, "updates")
         self.assumptions = [f"updates grow as samples to the power {self.updates_growth:.2f}, as in the pilots"]
         self.weights_growth = 0.0
@@ -51,11 +52,15 @@ class Accountant:
             )
 
     def bill(self, samples: int) -> Bill:
-        """What ``samples`` training samples take."""
-        factor = samples / self.largest.samples
-        updates = max(1, round(self.largest.updates * factor**self.updates_growth))
-        width, parameters, flops = self._model(factor**self.weights_growth, updates)
-        training = updates * self.largest.seconds_per_update * flops / self.largest.flops
+        """What ``samples`` training samples take: of a pilot's size what it took."""
+        pilot, factor = self.measured.get(samples), samples / self.largest.samples
+        if pilot is not None:
+            width, parameters, updates = pilot.width, pilot.parameters, pilot.updates
+            training = updates * pilot.seconds_per_update
+        else:
+            updates = max(1, round(self.largest.updates * factor**self.updates_growth))
+            width, parameters, flops = self._model(factor**self.weights_growth, updates)
+            training = updates * self.largest.seconds_per_update * flops / self.largest.flops
         predicted = self.data.predict(samples)
         return Bill(
             samples=samples,
@@ -94,6 +99,8 @@ def growth_of(pilots: Sequence[Pilot], what: str) -> float:
 
 def next_pilot(data: DataPlan, accountant: Accountant) -> str:
     """Which further pilot would narrow the interval most for its time."""
+    if data.status == "reached":
+        return ""
     curve = data.law.curve
     at = float(data.expected or 8 * curve.largest)
     candidates = {f"one of {round(curve.largest) * k} samples": round(curve.largest) * k for k in (1, 2, 4)}

@@ -98,6 +98,11 @@ class TargetPlan:
         plan, target = self.data, percent(self.data.target)
         if self.expected is None or self.safe is None:
             return f"No plan for {target} ({plan.status}): {plan.remarks[0] if plan.remarks else 'see below'}."
+        if plan.status == "reached":
+            return (
+                f"{target} was reached by a pilot of {count(self.safe.samples)} training samples:"
+                f" {duration(self.safe.seconds)} here."
+            )
         refused = "" if plan.status == "reachable" else f" Answered by force although {plan.status}."
         return (
             f"{target} takes about {count(self.expected.samples)} training samples, {count(self.safe.samples)} to be"
