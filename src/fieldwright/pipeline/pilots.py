@@ -135,6 +135,7 @@ def run_pilots(
         return known
 
     best: list[Pilot] = []
+    unsettled: list[int] = []
     setting = first_setting(recipe)
     shares = _shares(len(sizes))
     with reporter.stage("Pilots", total=len(sizes), unit="sizes") as stage:
@@ -144,14 +145,16 @@ def run_pilots(
                 remarks.append(f"the budget ended before the pilot of {samples} samples")
                 break
             chosen, settled = _search(first, lambda s, n=samples, q=share: train_one(n, s, 0, q), recipe.training.steps)
-            if not settled:
-                remarks.append(f"at {samples} samples the search ended with its budget or the recipe's updates")
+            unsettled += [] if settled else [samples]
             best.append(chosen)
             setting = Setting(chosen.width, chosen.updates)
             for seed in range(1, seeds):
                 again = train_one(samples, setting, seed, 1.0)
                 best += [] if again is None else [again]
             stage.advance(samples=str(samples), error=f"{100 * chosen.test_error:.2f} %")
+    if unsettled:
+        where = ", ".join(f"{samples:,}" for samples in unsettled)
+        remarks.append(f"the search ended with its budget or the recipe's updates at {where} samples")
     marked = {(p.samples, p.width, p.updates, p.seed) for p in best}
     every = [Pilot(**{**asdict(p), "best": (p.samples, p.width, p.updates, p.seed) in marked}) for p in found]
     return every, remarks
