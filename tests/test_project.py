@@ -119,6 +119,11 @@ def test_a_plain_install_brings_at_most_sixty_packages():
     assert len({name for name in packages if not name.startswith(("nvidia-", "cuda-", "triton"))}) <= 60
 
 
+def test_no_two_files_of_the_tests_have_one_name():
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert sorted(names) == sorted(set(names))  # pytest imports them by their names alone
+
+
 def test_every_package_of_a_plain_install_and_of_the_tests_is_pinned():
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
     assert all(re.fullmatch(r"[a-z0-9-]+==[\w.]+", line) for line in lines)
