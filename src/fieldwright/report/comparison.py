@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from fieldwright.analysis import ErrorSummary, Timing
 from fieldwright.atomic import write_atomically
 from fieldwright.report.comparison_curves import cost_figure, learning_figure
 from fieldwright.report.quantities import SPACE, count, duration, number, percent, plural
+from fieldwright.report.rendering import render_page
 from fieldwright.report.tables import P95, Table, fact_rows
 
 
@@ -79,13 +77,9 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
 
 def render_comparison(comparison: Comparison) -> str:
     """The page as text. Everything that comes from outside (names, recipes, command) is escaped."""
-    environment = Environment(
-        loader=PackageLoader("fieldwright.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     ranking = comparison.ranking
-    return environment.get_template("comparison.html").render(
-        style=Markup(style),
+    return render_page(
+        "comparison.html",
         comparison=comparison,
         sentence=comparison_sentence(comparison),
         errors=error_table(ranking),

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from fieldwright.analysis import Evaluation
 from fieldwright.atomic import write_atomically
 from fieldwright.report.curves import (
@@ -20,6 +17,7 @@ from fieldwright.report.curves import (
 from fieldwright.report.facts import RunFacts
 from fieldwright.report.fields import sample_panels
 from fieldwright.report.quantities import duration, percent, plural
+from fieldwright.report.rendering import render_page
 from fieldwright.report.tables import (
     batch_table,
     break_even_table,
@@ -47,15 +45,8 @@ def write_report(evaluation: Evaluation, facts: RunFacts, path: Path) -> None:
 
 def render_report(evaluation: Evaluation, facts: RunFacts) -> str:
     """The page as text. Everything that comes from outside (names, recipe, command) is escaped."""
-    environment = Environment(
-        loader=PackageLoader("fieldwright.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
-    return environment.get_template("page.html").render(
-        style=Markup(style),
+    return render_page(
+        "page.html",
         evaluation=evaluation,
         facts=facts,
         speed=evaluation.speed,

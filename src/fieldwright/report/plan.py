@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from fieldwright.analysis import DataPlan
 from fieldwright.atomic import write_atomically
 from fieldwright.report.curves import HEIGHT, WIDTH, readable_log
 from fieldwright.report.quantities import SPACE, count, duration, number, percent
+from fieldwright.report.rendering import render_page
 from fieldwright.report.svg import BLUE, GREY, INK, ORANGE, inline_svg, new_figure
 from fieldwright.report.tables import Table, fact_rows
 
@@ -137,12 +135,8 @@ def write_plan(plan: TargetPlan, path: Path) -> None:
 
 def render_plan(plan: TargetPlan) -> str:
     """The page as text. Everything that comes from outside (names, recipe, command) is escaped."""
-    environment = Environment(
-        loader=PackageLoader("fieldwright.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
-    return environment.get_template("plan.html").render(
-        style=Markup(style),
+    return render_page(
+        "plan.html",
         plan=plan,
         bills=bill_table([(n, getattr(plan, n)) for n in ("hopeful", "expected", "safe") if getattr(plan, n)], plan),
         outlook=bill_table([(number(b.samples / plan.data.law.curve.largest, 3), b) for b in plan.outlook], plan),

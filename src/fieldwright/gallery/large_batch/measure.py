@@ -10,7 +10,7 @@ from fieldwright.gallery.large_batch import burgers_map, glyphs
 from fieldwright.gallery.large_batch.burgers_map import Knee, burgers_data, compare_phases, find_knee
 from fieldwright.gallery.large_batch.effort import FULL, QUICK, Effort
 from fieldwright.gallery.large_batch.glyphs import GHOST, Walk, compare_plans, walks
-from fieldwright.gallery.page import Claim, Reproduction, Table, spread
+from fieldwright.gallery.page import Cell, Claim, Reproduction, Table, spread
 from fieldwright.progress import Reporter
 
 if TYPE_CHECKING:
@@ -62,19 +62,27 @@ needed) and on a map of Burgers' equation.
 """
 
 
-def plan_table(finishes: Sequence[glyphs.Finish], effort: Effort) -> Table:
-    """The generalisation gap."""
-    rows = []
+def _rows(
+    finishes: Sequence[glyphs.Finish | burgers_map.Finish], measured: str, values: Sequence[float]
+) -> list[dict[str, Cell]]:
+    """A row for every way to train: what was measured with all its seeds, the median of the seconds."""
+    rows: list[dict[str, Cell]] = []
     for name in dict.fromkeys(finish.name for finish in finishes):
-        own = [finish for finish in finishes if finish.name == name]
+        own = [(one, value) for one, value in zip(finishes, values, strict=True) if one.name == name]
         rows.append(
             {
                 "training": name,
-                "updates": own[0].updates,
-                "right": spread([finish.accuracy for finish in own]),
-                "CPU seconds": statistics.median(finish.seconds for finish in own),
+                "updates": own[0][0].updates,
+                measured: spread([value for _, value in own]),
+                "CPU seconds": statistics.median(one.seconds for one, _ in own),
             }
         )
+    return rows
+
+
+def plan_table(finishes: Sequence[glyphs.Finish], effort: Effort) -> Table:
+    """The generalisation gap."""
+    rows = _rows(finishes, "right", [finish.accuracy for finish in finishes])
     return Table(
         heading="The generalisation gap, on digits",
         setting=(
@@ -96,17 +104,7 @@ def plan_table(finishes: Sequence[glyphs.Finish], effort: Effort) -> Table:
 
 def phase_table(finishes: Sequence[burgers_map.Finish], effort: Effort) -> Table:
     """The same on a PDE surrogate."""
-    rows = []
-    for name in dict.fromkeys(finish.name for finish in finishes):
-        own = [finish for finish in finishes if finish.name == name]
-        rows.append(
-            {
-                "training": name,
-                "updates": own[0].updates,
-                "relative L2": spread([finish.error for finish in own]),
-                "CPU seconds": statistics.median(finish.seconds for finish in own),
-            }
-        )
+    rows = _rows(finishes, "relative L2", [finish.error for finish in finishes])
     return Table(
         heading="A surrogate of Burgers' equation",
         setting=(
